@@ -1,0 +1,15 @@
+"""The knowledge: what to ask, and what to do about the answer. It knows nothing about the service that asks.
+
+A new probe is one file in its family's folder and one line in that family's list below. Importing this package imports
+no probe; `exporter.registry` does.
+"""
+
+BUILTIN: dict[str, tuple[str, ...]] = {
+    "environment": ("platform", "packages", "torch_import", "gpu_driver", "disk", "dotenv"),
+    "hardware": ("gpu", "host"),
+    "benchmarks": ("matmul", "memory_copy"),
+    "services": ("http", "log_tail"),
+    "pipelines": (),
+    "models": (),
+    "resilience": (),
+}

@@ -1,0 +1,1 @@
+"""What are the card and the host doing, and are they sound?"""

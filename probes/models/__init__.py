@@ -1,0 +1,1 @@
+"""Are the models, caches and checkpoints there and sound?"""

@@ -1,0 +1,1 @@
+"""Do whole workflows work, from input to finished file?"""

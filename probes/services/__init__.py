@@ -1,0 +1,1 @@
+"""Do the services answer, correctly and in time?"""

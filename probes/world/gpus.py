@@ -1,0 +1,89 @@
+"""What do NVML, the PCI bus and our own sampler say about the cards?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Vendor = Literal["nvidia", "amd", "intel", "apple", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that holds a context. `name` is empty where the pid belongs to another pid namespace; `memory` None: not told."""
+
+    pid: int
+    kind: Literal["compute", "graphics"]
+    memory: int | None = None
+    name: str = ""
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Xid:
+    """XID events of one card since the exporter started, from the NVML event set and the kernel log."""
+
+    count: int
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One card. Base units; None means the card or driver does not tell. `error` is NVML's word when the card is gone."""
+
+    index: int
+    uuid: str
+    name: str = ""
+    pci_bus_id: str = ""
+    error: str = ""
+    utilization: float | None = None  # ratio, 0 to 1
+    memory_utilization: float | None = None
+    memory_total: int | None = None  # bytes
+    memory_used: int | None = None
+    memory_reserved: int | None = None
+    temperature: float | None = None  # celsius
+    temperature_limits: Mapping[str, float] = field(default_factory=dict)  # slowdown, shutdown, memory_max, gpu_max
+    power: float | None = None  # watts
+    power_limit: float | None = None
+    power_default_limit: float | None = None
+    clocks: Mapping[str, float] = field(default_factory=dict)  # hertz by domain: sm, memory, graphics, video
+    clocks_max: Mapping[str, float] = field(default_factory=dict)
+    throttle: Mapping[str, bool] | None = None  # reason -> active
+    pcie_generation: int | None = None
+    pcie_generation_max: int | None = None
+    pcie_width: int | None = None
+    pcie_width_max: int | None = None
+    pcie_replays: int | None = None
+    ecc: Mapping[str, int] = field(default_factory=dict)  # corrected, uncorrected (aggregate, absolute)
+    remapped_rows: Mapping[str, int] = field(default_factory=dict)  # corrected, uncorrected, pending, failure
+    energy: float | None = None  # joules since the driver loaded
+    recovery_action: str | None = None  # none, reset, reboot, drain, drain_and_reset
+    mig: bool = False
+    processes: tuple[GpuProcess, ...] | None = None
+    xids: Mapping[int, Xid] = field(default_factory=dict)
+    peaks: Mapping[str, float] = field(
+        default_factory=dict
+    )  # since the last look: utilization, memory_used, power, ...
+
+
+@dataclass(frozen=True, slots=True)
+class PciGpu:
+    """A display or 3D controller on the PCI bus, whether or not a driver speaks for it."""
+
+    address: str
+    vendor: Vendor
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpus:
+    """All cards at one moment. `library` False: there is no libnvidia-ml here; `error`: NVML's word when it will not start."""
+
+    library: bool = False
+    error: str = ""
+    driver: str = ""
+    cuda: str = ""  # the newest CUDA the driver supports, e.g. 12.8
+    gpus: tuple[Gpu, ...] = ()
+    pci: tuple[PciGpu, ...] = ()
+    kernel_log: bool = False  # XIDs are read from the kernel log too
