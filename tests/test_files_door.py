@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -157,7 +158,7 @@ def test_a_hung_mount_is_a_missed_deadline_and_costs_one_thread_however_often_it
     def hang(path: str) -> os.statvfs_result:
         hung.append(threading.get_ident())
         release.wait(20)
-        raise FileNotFoundError
+        raise OSError(errno.ENOENT, "it came back without the directory")
 
     monkeypatch.setattr(os, "statvfs", hang)
     try:
