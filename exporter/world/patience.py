@@ -9,43 +9,54 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from exporter.world.token import Token
 
 T = TypeVar("T")
 
-_asked: dict[Hashable, Future[object]] = {}
+
+@dataclass(slots=True)
+class _Question:
+    done: bool = False
+    answer: object = None
+    error: BaseException | None = None
+
+
+_asked: dict[Hashable, _Question] = {}
 _changed = threading.Condition()
 
 
-def within(token: Token, question: Hashable, ask: Callable[[], T]) -> T:
-    """What `ask()` returns or raises, or Aborted when the token fires first. Equal questions have the same answer."""
+def within(token: Token, key: Hashable, ask: Callable[[], T]) -> T:
+    """What `ask()` returns or raises, or Aborted when the token fires first. Equal keys must mean equal questions."""
     token.check()
     with _changed:
-        answer = _asked.get(question)
-        if answer is None:
-            answer = _asked[question] = Future()
-            threading.Thread(target=_answer, args=(question, answer, ask), name="patience", daemon=True).start()
+        question = _asked.get(key)
+        if question is None:
+            question = _asked[key] = _Question()
+            threading.Thread(target=_answer, args=(key, question, ask), name="patience", daemon=True).start()
     forget = token.on_cancel(_wake)
     try:
         with _changed:
-            _changed.wait_for(lambda: answer.done() or token.stopped is not None, token.remaining())
+            _changed.wait_for(lambda: question.done or token.stopped is not None, token.remaining())
     finally:
         forget()
-    if not answer.done():
+    if not question.done:
         token.check()
-    return cast(T, answer.result(timeout=0))
+    if question.error is not None:
+        raise question.error
+    return cast(T, question.answer)
 
 
-def _answer(question: Hashable, answer: Future[object], ask: Callable[[], object]) -> None:
+def _answer(key: Hashable, question: _Question, ask: Callable[[], object]) -> None:
     try:
-        answer.set_result(ask())
-    except BaseException as error:  # raised again by result(), in the thread that asked
-        answer.set_exception(error)
+        question.answer = ask()
+    except BaseException as error:  # raised again in the thread that asked
+        question.error = error
     with _changed:
-        del _asked[question]
+        del _asked[key]  # in the same breath as `done`: whoever asks from now on wants a fresh answer
+        question.done = True
         _changed.notify_all()
 
 
