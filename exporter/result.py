@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from probes.api import Finding, Json, Lane, Measurement, Params, Probe, Severity
@@ -53,6 +53,12 @@ class Check:
         return self.probe.family
 
     @property
+    def fingerprint(self) -> str:
+        """Changes when the probe or its params do: a stored result of another fingerprint is not this check's."""
+        text = f"{self.probe.name} {self.params.model_dump_json()}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
     def lane(self) -> Lane:
         return self.probe.needs.lane
 
@@ -85,19 +91,86 @@ class Result:
         """Was this run put off? Then the last measured result stands."""
         return self.skip is not None and self.skip[0] == "deferred"
 
-    def to_json(self) -> str:
-        """One line of JSON that `from_json` turns back into an equal Result."""
-        return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False)
+    def to_dict(self) -> dict[str, Json]:
+        """Plain data that `from_dict` turns back into an equal Result."""
+        data: dict[str, Json] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        data["measurements"] = [[m.metric, m.value, [list(pair) for pair in m.labels]] for m in self.measurements]
+        data["findings"] = [[f.rule, f.severity, f.detail, f.subject] for f in self.findings]
+        data["skip"] = list(self.skip) if self.skip else None
+        return data
 
     @classmethod
-    def from_json(cls, text: str) -> Result:
-        """Unknown fields are ignored (a newer minor version wrote them). ValueError or TypeError on anything else."""
-        data = json.loads(text)
-        data = {k: v for k, v in data.items() if k in cls.__dataclass_fields__}
-        data["measurements"] = tuple(
-            Measurement(m["metric"], m["value"], tuple((k, v) for k, v in m["labels"]))
-            for m in data.get("measurements", ())
+    def from_dict(cls, data: Mapping[str, Any]) -> Result:
+        """Unknown fields are ignored (a newer minor version wrote them). KeyError, TypeError or ValueError on nonsense."""
+        known = {k: v for k, v in data.items() if k in cls.__dataclass_fields__}
+        known["measurements"] = tuple(
+            Measurement(metric, value, tuple((k, v) for k, v in labels))
+            for metric, value, labels in data["measurements"]
         )
-        data["findings"] = tuple(Finding(**f) for f in data.get("findings", ()))
-        data["skip"] = tuple(data["skip"]) if data.get("skip") else None
-        return cls(**data)
+        known["findings"] = tuple(Finding(*finding) for finding in data["findings"])
+        known["skip"] = tuple(data["skip"]) if data.get("skip") else None
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The two records of a check (DESIGN.md section 5) and what follows from the runs before them.
+
+    `since`: when the present outcome began; `succeeded`: start of the last ok run; `failures`: failed runs in a row.
+    """
+
+    last: Result
+    measured: Result | None = None
+    since: float = 0.0
+    succeeded: float | None = None
+    failures: int = 0
+    remembered: Mapping[str, Json] = field(default_factory=dict)  # outlives runs that were blind or broke
+
+    def after(self, result: Result) -> Latest:
+        """The records once `result` arrived: a deferred run leaves `measured` alone, a blind or broken one removes it."""
+        return _follow(result, self)
+
+    @classmethod
+    def first(cls, result: Result) -> Latest:
+        return _follow(result, None)
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain data for history; `measured` is "last" where both records are one."""
+        same = self.measured is self.last
+        measured: Json = "last" if same else self.measured.to_dict() if self.measured else None
+        return {
+            "last": self.last.to_dict(),
+            "measured": measured,
+            "since": self.since,
+            "succeeded": self.succeeded,
+            "failures": self.failures,
+            "remembered": dict(self.remembered),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Latest:
+        last, measured = Result.from_dict(data["last"]), data["measured"]
+        return cls(
+            last,
+            last if measured == "last" else Result.from_dict(measured) if measured else None,
+            data["since"],
+            data["succeeded"],
+            data["failures"],
+            data["remembered"],
+        )
+
+
+def _follow(result: Result, before: Latest | None) -> Latest:
+    kept = before.measured if before and result.deferred else None
+    same = before is not None and before.last.outcome == result.outcome
+    failures = before.failures if before else 0
+    if result.measured:
+        failures = failures + 1 if result.outcome == "failed" else 0
+    return Latest(
+        last=result,
+        measured=result if result.measured else kept,
+        since=before.since if before and same else result.started,
+        succeeded=result.started if result.outcome == "ok" else (before.succeeded if before else None),
+        failures=failures,
+        remembered=result.remember if result.remember is not None else before.remembered if before else {},
+    )

@@ -25,7 +25,7 @@ class World(Protocol):
 
     @property
     def previous(self) -> Mapping[str, Json]:
-        """What this check's last measured run asked to `Remember`; empty on the first run."""
+        """What this check last asked to `Remember`, across restarts and blind runs; empty on the first run."""
 
     def now(self) -> float:
         """Unix time in seconds."""

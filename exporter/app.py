@@ -1,0 +1,213 @@
+"""How do the parts fit together? The composition root: builds every object from a Config; only this file knows all."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from exporter import runner
+from exporter.about import Own
+from exporter.config import Config
+from exporter.document import ConfigError
+from exporter.exposition import Exposition
+from exporter.history import History
+from exporter.history_probe import history_probe
+from exporter.journal import Journal
+from exporter.judge import judge
+from exporter.lanes import Lanes
+from exporter.live import live_series
+from exporter.maintenance import Maintenance
+from exporter.maintenance import read as read_maintenance
+from exporter.redaction import Redactor
+from exporter.registry import NoParams, Registry, broken_probe
+from exporter.result import Check, Latest, Outcome, Result
+from exporter.schedule import Running, Schedule, light_slots
+from exporter.web.service import Preparation
+from exporter.world import Doors, RealWorld
+from exporter.world.token import Token
+from probes.api import Finding, Probe
+from probes.rules import DEADLINE_MISSED
+
+log = logging.getLogger("gpu_canary")
+
+WORKER_LANES = 2
+
+
+class App:
+    """The running exporter. `load` reads the config anew (it raises ConfigError); `redact` hides what it found."""
+
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        registry: Registry,
+        doors: Doors,
+        redact: Redactor,
+        preparation: Callable[[], Preparation] = lambda: Preparation("off"),
+    ) -> None:
+        self._preparation = preparation
+        self.config, self.registry, self.doors, self.redact = config, registry, doors, redact
+        self.started = time.time()
+        self._load = load
+        self._reloading = threading.Lock()
+        storage = config.storage
+        self.storage = Path(storage.path)
+        self.history = History(self.storage / "history.sqlite", storage.retention_time, storage.retention_size)
+        self.checks = self._named(config)
+        self.history.know({name: check.fingerprint for name, check in self.checks.items()})
+        self.journal = Journal(self.history, self.history.latest())
+        self.own = Own(registry.rules(), config.grafana_url, self.url)
+        self.exposition = Exposition(self._own_blocks, lambda: live_series(self.schedule.running()))
+        lanes = Lanes({"light": light_slots(self.checks.values()), "worker": WORKER_LANES})
+        self.schedule = Schedule(
+            self.execute, self.journal.record, self._late, self._skipped, self.journal.latest, lanes
+        )
+        self.own.about.reload_time = self.started
+        for name, check in self.checks.items():
+            self.exposition.update(check, self.journal.latest(name), counted=False)
+        self.journal.subscribe(self._arrived)
+
+    @property
+    def url(self) -> str:
+        """Where people find this exporter."""
+        return self.config.web.external_url or f"http://{self.config.web.listen_address}"
+
+    def start(self) -> None:
+        self.schedule.start(self.checks.values())
+
+    def stop(self) -> None:
+        """Cancel what runs, end the workers, write history. Returns within about three seconds whatever hangs."""
+        self.schedule.stop()
+        self.doors.close()
+        self.exposition.close()
+        self.history.close()
+
+    # -- what the web asks (exporter/web/service.py) --------------------------------------------------------------
+
+    def metrics(self, compressed: bool) -> bytes:
+        return self.exposition.gzipped() if compressed else self.exposition.plain()
+
+    def latest(self, check: str) -> Latest | None:
+        return self.journal.latest(check)
+
+    def runs(self, check: str, since: float = 0.0, limit: int = 100) -> list[Result]:
+        return self.history.runs(check, since, limit)
+
+    def next_runs(self) -> Mapping[str, float]:
+        return self.schedule.next_runs()
+
+    def running(self) -> Mapping[str, Running]:
+        return self.schedule.running()
+
+    def run_now(self, check: str) -> bool:
+        return self.schedule.run_now(check)
+
+    def subscribe(self, listener: Callable[[Latest], None]) -> Callable[[], None]:
+        return self.journal.subscribe(listener)
+
+    def maintenance(self) -> Maintenance | None:
+        return read_maintenance(self.storage)
+
+    def preparation(self) -> Preparation:
+        return self._preparation()
+
+    def ready(self) -> bool:
+        """Every light check has a result, or had its timeout to get one."""
+        waited = time.time() - self.started
+        light = (c for c in self.checks.values() if c.lane == "light")
+        return all(self.journal.latest(c.name) or waited > c.timeout for c in light)
+
+    # -- one run --------------------------------------------------------------------------------------------------
+
+    def execute(self, check: Check, token: Token) -> Result:
+        """One run, judged: what the scheduler, `run` and `/probe` all call. It records nothing."""
+        latest = self.journal.latest(check.name)
+        world = RealWorld(self.doors, token, latest.remembered if latest else None)
+        return judge(runner.run(check, world, token, self.redact), check.targets)
+
+    def _late(self, check: Check, seconds: float) -> Result:
+        detail = f"still not done after {seconds:.0f} s; its timeout is {check.timeout:g} s"
+        late, light = DEADLINE_MISSED(detail), check.lane == "light"
+        found = late if light else Finding(late.rule, "critical", detail)
+        outcome: Outcome = "error" if light else "failed"
+        started = time.time() - seconds
+        return Result(check.name, check.probe.name, started, seconds, outcome, findings=(found,), detail=detail)
+
+    def _skipped(self, name: str, reason: str) -> None:
+        check = self.checks.get(name)
+        if check is not None:
+            self.exposition.skip(check, self.journal.latest(name), reason)
+
+    def _arrived(self, latest: Latest) -> None:
+        check = self.checks.get(latest.last.check)
+        if check is None:
+            return
+        self.exposition.update(check, latest)
+        result = latest.last
+        if latest.since == result.started:  # a change of outcome, never a line per run
+            why = "; ".join(f"{f.rule}: {f.detail}" for f in result.findings[:3]) or result.detail or "-"
+            log.log(
+                logging.INFO if result.outcome in ("ok", "skipped") else logging.WARNING,
+                "outcome changed",
+                extra={"check": result.check, "outcome": result.outcome, "why": why[:500]},
+            )
+
+    # -- about ourselves ------------------------------------------------------------------------------------------
+
+    def _own_blocks(self) -> dict[str, tuple[bytes, bytes]]:
+        about = self.own.about
+        about.lag, about.lanes = self.schedule.lag, self.schedule.lanes.occupancy()
+        about.next_runs, about.checks = self.schedule.next_runs(), len(self.checks)
+        about.history_failures = self.history.write_failures
+        about.maintenance = self.maintenance() is not None
+        return self.own.blocks()
+
+    # -- reload ---------------------------------------------------------------------------------------------------
+
+    def reload(self) -> list[str]:
+        """Load the config anew. Everything is parsed and validated first; then only changed checks are touched.
+
+        Returns what needs a restart to take effect. ConfigError leaves the old config running and says so in a metric.
+        """
+        with self._reloading:
+            try:
+                config = self._load()
+            except ConfigError as error:
+                self.own.about.reload_ok = False
+                log.error("the config was not reloaded, the old one goes on: %s", self.redact(str(error)))
+                raise
+            self.redact.learn(config.secrets)
+            late = [name for name in ("web", "storage", "log") if getattr(config, name) != getattr(self.config, name)]
+            self._take(config)
+            self.own.about.reload_ok, self.own.about.reload_time = True, time.time()
+            log.info("config reloaded", extra={"checks": len(self.checks), "needs_restart": ",".join(late) or "-"})
+            return late
+
+    def _take(self, config: Config) -> None:
+        before, after = self.checks, self._named(config)
+        self.history.know({name: check.fingerprint for name, check in after.items()})
+        self.config, self.checks = replace(config, web=self.config.web, storage=self.config.storage), after
+        self.schedule.update(after.values())
+        for name, check in before.items():
+            if name not in after or after[name].fingerprint != check.fingerprint:
+                self.journal.forget(name)
+                self.exposition.forget(name)
+        for name, check in after.items():
+            if before.get(name) != check:
+                self.exposition.update(check, self.journal.latest(name), counted=False)
+        self.doors.launcher.know(config.interpreters)
+
+    def _named(self, config: Config) -> dict[str, Check]:
+        """The configured checks, those of plugins that did not load, and the one about our own history."""
+        checks = [*config.checks, house_check("history", history_probe(self.history), every=60.0)]
+        checks += [house_check(f"plugin:{b.name}", broken_probe(b), every=3600.0) for b in self.registry.broken]
+        return {check.name: check for check in checks}
+
+
+def house_check(name: str, probe: Probe[NoParams], every: float) -> Check:
+    """A check nobody configures."""
+    return Check(name, probe, NoParams(), every, 10.0)

@@ -1,0 +1,249 @@
+"""What did the checks find before? SQLite, written in batches by one thread; the only importer of sqlite3.
+
+Table `latest` (one row a check) is what boot reads; table `runs` keeps every run of checks slower than a minute, and of
+faster ones each change of outcome plus one row a minute. It is not a time-series store: Prometheus is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from exporter.result import Latest, Result
+
+log = logging.getLogger("gpu_canary.history")
+
+SCHEMA_VERSION = 1
+BATCH_SECONDS = 1.0
+THIN_SECONDS = 60.0
+QUEUE_ROWS = 10_000  # what a full disk may cost in memory: older runs are dropped first, the latest never
+PRUNE_EVERY = 3600.0
+SCHEMA = """
+CREATE TABLE latest (name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, record TEXT NOT NULL) STRICT;
+CREATE TABLE runs (id INTEGER PRIMARY KEY, name TEXT NOT NULL, started REAL NOT NULL, outcome TEXT NOT NULL,
+                   duration REAL NOT NULL, record TEXT NOT NULL) STRICT;
+CREATE INDEX runs_by_name ON runs (name, started);
+CREATE INDEX runs_by_time ON runs (started);
+"""
+MIGRATIONS: Mapping[int, str] = {}  # version -> the statements that lead to version + 1
+
+
+class Unusable(Exception):
+    """The file is no history of ours, is damaged, or is newer than this program."""
+
+
+class History:
+    """One file. `append` never blocks on the disk and never raises; what could not be written is counted."""
+
+    def __init__(self, path: Path, retention_time: float, retention_size: int):
+        self.path = path
+        self.moved_aside: str = ""  # why and where the previous file went, for the finding
+        self.write_failures = 0
+        self.last_error = ""
+        self._retention = (retention_time, retention_size)
+        self._fingerprints: dict[str, str] = {}
+        self._thinned: dict[str, tuple[float, str]] = {}
+        self._dirty: dict[str, Latest] = {}
+        self._runs: deque[Result] = deque(maxlen=QUEUE_ROWS)
+        self._forgotten: set[str] = set()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._pruned = 0.0
+        self._database = self._open()
+        self._writer = threading.Thread(target=self._write_forever, name="history", daemon=True)
+        self._writer.start()
+
+    # -- what the journal and the app call ------------------------------------------------------------------------
+
+    def know(self, fingerprints: Mapping[str, str]) -> None:
+        """The configured checks; a latest record of another fingerprint is not offered at boot."""
+        self._fingerprints = dict(fingerprints)
+
+    def append(self, latest: Latest) -> None:
+        """Queue a record; committed within about a second."""
+        result = latest.last
+        before, outcome = self._thinned.get(result.check, (0.0, ""))
+        keep = result.outcome != outcome or result.started - before >= THIN_SECONDS or result.started < before
+        with self._lock:
+            self._forgotten.discard(result.check)
+            self._dirty[result.check] = latest
+            if keep:
+                self._thinned[result.check] = (result.started, result.outcome)
+                self._runs.append(result)
+        self._wake.set()
+
+    def forget(self, check: str) -> None:
+        """Drop the latest record of a removed check; its runs stay until retention takes them."""
+        with self._lock:
+            self._dirty.pop(check, None)
+            self._forgotten.add(check)
+        self._wake.set()
+
+    def latest(self) -> dict[str, Latest]:
+        """What boot reads: the records of every check whose fingerprint is still the configured one."""
+        with self._locked() as database:
+            rows = database.execute("SELECT name, fingerprint, record FROM latest").fetchall()
+        return {
+            name: Latest.from_dict(json.loads(record))
+            for name, print_, record in rows
+            if self._fingerprints.get(name) == print_
+        }
+
+    def runs(self, check: str, since: float = 0.0, limit: int = 100) -> list[Result]:
+        """The newest `limit` runs of a check that started after `since`, oldest first, the queued ones included."""
+        self.flush()
+        query = "SELECT record FROM runs WHERE name = ? AND started > ? ORDER BY started DESC LIMIT ?"
+        with self._locked() as database:
+            rows = database.execute(query, (check, since, limit)).fetchall()
+        return [Result.from_dict(json.loads(record)) for (record,) in reversed(rows)]
+
+    def size(self) -> int | None:
+        """Bytes in use, None when the file cannot be read now."""
+        try:
+            with self._locked() as database:
+                return self._bytes(database)
+        except sqlite3.Error:
+            return None
+
+    def flush(self) -> None:
+        """Write what is queued now. A failure is counted and the records stay queued."""
+        with self._lock:
+            dirty, forgotten = dict(self._dirty), set(self._forgotten)
+            runs = list(self._runs)
+            self._dirty.clear()
+            self._runs.clear()
+            self._forgotten.clear()
+        if not (dirty or forgotten or runs):
+            return
+        try:
+            self._write(dirty, forgotten, runs)
+        except sqlite3.Error as error:
+            self._keep(dirty, forgotten, runs, error)
+
+    def close(self) -> None:
+        """Flush and let go of the file, within two seconds even on a stuck disk (the thread is a daemon)."""
+        self._closing = True
+        self._wake.set()
+        self._writer.join(timeout=2.0)
+
+    # -- the writer -----------------------------------------------------------------------------------------------
+
+    def _write_forever(self) -> None:
+        while not self._closing:
+            self._wake.wait(PRUNE_EVERY)
+            self._wake.clear()
+            if not self._closing:
+                time.sleep(BATCH_SECONDS)  # let a batch gather: one commit costs 11 ms, a hundred rows in it the same
+            self.flush()
+            if time.monotonic() - self._pruned > PRUNE_EVERY or not self._pruned:
+                self.prune()
+        self.flush()
+        with self._locked() as database:
+            database.close()
+
+    def _write(self, dirty: Mapping[str, Latest], forgotten: set[str], runs: list[Result]) -> None:
+        rows = [(n, self._fingerprints.get(n, ""), _dump(latest)) for n, latest in dirty.items()]
+        with self._locked() as database, database:
+            database.executemany("DELETE FROM latest WHERE name = ?", [(name,) for name in forgotten])
+            database.executemany("INSERT OR REPLACE INTO latest VALUES (?, ?, ?)", rows)
+            insert = "INSERT INTO runs (name, started, outcome, duration, record) VALUES (?, ?, ?, ?, ?)"
+            database.executemany(insert, [(r.check, r.started, r.outcome, r.duration, _dump(r)) for r in runs])
+        self.last_error = ""
+
+    def _keep(self, dirty: Mapping[str, Latest], forgotten: set[str], runs: list[Result], error: sqlite3.Error) -> None:
+        self.write_failures += 1
+        if str(error) != self.last_error:
+            log.error("history is not written: %s; free space or fix permissions of %s", error, self.path)
+        self.last_error = str(error)
+        with self._lock:
+            self._dirty = {**dirty, **self._dirty}
+            self._forgotten |= forgotten
+            self._runs.extendleft(reversed(runs[-(QUEUE_ROWS - len(self._runs)) or len(runs) :]))
+
+    def prune(self) -> None:
+        """Delete what retention no longer covers, by age and then by size, and give the space back."""
+        self._pruned = time.monotonic()
+        age, size = self._retention
+        try:
+            with self._locked() as database:
+                with database:
+                    database.execute("DELETE FROM runs WHERE started < ?", (time.time() - age,))
+                while self._bytes(database) > size:
+                    with database:
+                        gone = database.execute(
+                            "DELETE FROM runs WHERE id IN (SELECT id FROM runs ORDER BY started LIMIT"
+                            " max(1, (SELECT count(*) FROM runs) / 10))"
+                        ).rowcount
+                    if gone <= 0:
+                        break
+                database.execute("PRAGMA incremental_vacuum").fetchall()
+        except sqlite3.Error as error:
+            self.write_failures += 1
+            self.last_error = str(error)
+
+    @staticmethod
+    def _bytes(database: sqlite3.Connection) -> int:
+        pages, free, size = (
+            database.execute(f"PRAGMA {p}").fetchone()[0] for p in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    # -- the file -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self) -> Iterator[sqlite3.Connection]:
+        with self._database_lock:
+            yield self._database
+
+    def _open(self) -> sqlite3.Connection:
+        self._database_lock = threading.Lock()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return _connect(self.path)
+        except (sqlite3.DatabaseError, Unusable) as error:
+            if isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error):
+                raise
+            aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%dT%H%M%S')}.aside")
+            for suffix in ("", "-wal", "-shm"):
+                part = Path(f"{self.path}{suffix}")
+                if part.exists():
+                    part.rename(f"{aside}{suffix}")
+            self.moved_aside = f"{error}; the file is now {aside}"
+            log.error("history starts again: %s", self.moved_aside)
+            return _connect(self.path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
+    try:
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        version = int(database.execute("PRAGMA user_version").fetchone()[0])
+        if version > SCHEMA_VERSION:
+            raise Unusable(f"{path} has schema {version}, this program knows {SCHEMA_VERSION}")
+        if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise Unusable(f"{path} is damaged")
+        if version == 0:
+            if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise Unusable(f"{path} is a database of something else")
+            database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        for step in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+            database.executescript(f"BEGIN; {MIGRATIONS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
+        database.execute("SELECT name, fingerprint, record FROM latest LIMIT 1").fetchone()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _dump(record: Latest | Result) -> str:
+    return json.dumps(record.to_dict(), separators=(",", ":"), ensure_ascii=False)

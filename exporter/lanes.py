@@ -1,0 +1,105 @@
+"""Which runs may run together? A run claims a set of lanes, all or none, and waits in line until they are free."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+log = logging.getLogger("gpu_canary.lanes")
+
+IDLE_SECONDS = 60.0  # how long a thread without work is kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    lanes: tuple[str, ...]
+    call: Callable[[], None]
+
+
+class Lanes:
+    """Runs calls on daemon threads of ours: a thread pool of the standard library would join hung threads at exit.
+
+    `capacity` is how many runs a lane holds; a lane not named holds one (a GPU, the browser).
+    """
+
+    def __init__(self, capacity: Mapping[str, int]) -> None:
+        self._capacity = dict(capacity)
+        self._held: Counter[str] = Counter()
+        self._line: list[_Waiting] = []
+        self._ready: list[_Waiting] = []
+        self._idle = 0
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def submit(self, lanes: frozenset[str], call: Callable[[], None]) -> None:
+        """Run `call` on a thread of ours once all `lanes` are free. Those who came first and can run, run first."""
+        with self._changed:
+            if self._closed:
+                return
+            self._line.append(_Waiting(tuple(sorted(lanes)), call))
+            self._dispatch()
+
+    def widen(self, lane: str, by: int) -> None:
+        """Change what a lane holds: a run that hangs for good is replaced (+1) until it comes back (-1)."""
+        with self._changed:
+            self._capacity[lane] = self._capacity.get(lane, 1) + by
+            self._dispatch()
+
+    def close(self) -> None:
+        """Start nothing more. Threads that run are left alone; they are daemons."""
+        with self._changed:
+            self._closed = True
+            self._line.clear()
+            self._changed.notify_all()
+
+    def occupancy(self) -> dict[str, tuple[int, int]]:
+        """Per lane: runs that hold it now, and how many it can hold."""
+        with self._changed:
+            names = {*self._capacity, *self._held}
+            return {name: (self._held[name], self._capacity.get(name, 1)) for name in sorted(names)}
+
+    def _free(self, lane: str) -> bool:
+        return self._held[lane] < self._capacity.get(lane, 1)
+
+    def _dispatch(self) -> None:
+        still: list[_Waiting] = []
+        blocked: set[str] = set()
+        for waiting in self._line:
+            # a lane somebody ahead waits for is not given to those behind: no starvation
+            if all(self._free(lane) for lane in waiting.lanes) and blocked.isdisjoint(waiting.lanes):
+                self._held.update(waiting.lanes)
+                self._start(waiting)
+            else:
+                blocked.update(waiting.lanes)
+                still.append(waiting)
+        self._line = still
+
+    def _start(self, waiting: _Waiting) -> None:
+        self._ready.append(waiting)
+        if self._idle >= len(self._ready):
+            self._changed.notify()
+        else:
+            threading.Thread(target=self._work, name=f"run-{waiting.lanes[0]}", daemon=True).start()
+
+    def _work(self) -> None:
+        while (waiting := self._take()) is not None:
+            try:
+                waiting.call()
+            except Exception:
+                log.exception("a run ended outside the runner; please report this")
+            with self._changed:
+                self._held.subtract(waiting.lanes)
+                self._dispatch()
+
+    def _take(self) -> _Waiting | None:
+        with self._changed:
+            self._idle += 1
+            try:
+                if not self._ready:
+                    self._changed.wait_for(lambda: self._ready or self._closed, timeout=IDLE_SECONDS)
+                return self._ready.pop(0) if self._ready else None
+            finally:
+                self._idle -= 1

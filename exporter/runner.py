@@ -1,0 +1,159 @@
+"""What happened when this check ran once? The only place that catches everything."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from exporter.result import SEVERITY_OUTCOME, Check, Outcome, Result, worst
+from exporter.world.token import Token
+from probes.api import (
+    HOUSE_RULES,
+    Aborted,
+    Conditions,
+    Evidence,
+    Fact,
+    Finding,
+    Identity,
+    Json,
+    Measurement,
+    Progress,
+    Remember,
+    Skipped,
+    SubjectFailed,
+    World,
+)
+from probes.rules import CHECK_ERROR, DEADLINE_MISSED
+
+REMEMBER_LIMIT = 64 * 1024
+EVIDENCE_LIMIT = 8 * 1024
+HOUSE_RULE_NAMES = frozenset(rule.name for rule in HOUSE_RULES)
+
+Redact = Callable[[str], str]
+
+
+@dataclass
+class _Record:
+    """Facts as they arrive, checked against what the probe declared."""
+
+    check: Check
+    token: Token
+    redact: Redact
+    measurements: dict[tuple[str, tuple[tuple[str, str], ...]], Measurement] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    evidence: dict[str, str] = field(default_factory=dict)
+    identity: dict[str, str] = field(default_factory=dict)
+    conditions: dict[str, str] = field(default_factory=dict)
+    remember: Mapping[str, Json] | None = None
+
+    def add(self, fact: Fact) -> None:
+        match fact:
+            case Measurement():
+                self._measure(fact)
+            case Finding():
+                self.find(fact)
+            case Progress():
+                self.token.progress(fact.done, fact.total)
+            case Remember():
+                size = len(json.dumps(fact.data, allow_nan=False))
+                if size > REMEMBER_LIMIT:
+                    raise ValueError(f"Remember holds {size} bytes; the limit is {REMEMBER_LIMIT}")
+                self.remember = dict(fact.data)
+            case Evidence():
+                self.evidence[fact.name] = self.redact(fact.text)[-EVIDENCE_LIMIT:]
+            case Identity():
+                self.identity.update(fact.values)
+            case Conditions():
+                self.conditions.update(fact.values)
+            case _:
+                raise TypeError(f"a probe yields facts, not {type(fact).__name__}")
+
+    def _measure(self, fact: Measurement) -> None:
+        metric = self.check.probe.metric(fact.metric)
+        if metric is None:
+            raise ValueError(f"metric {fact.metric!r} is not declared by the probe")
+        key = (fact.metric, fact.labels)
+        before = self.measurements.get(key)
+        if before is not None:
+            if metric.kind != "events":
+                raise ValueError(f"metric {fact.metric!r} was measured twice with labels {dict(fact.labels)}")
+            fact = Measurement(fact.metric, before.value + fact.value, fact.labels)
+        self.measurements[key] = fact
+
+    def find(self, fact: Finding) -> None:
+        if fact.rule not in HOUSE_RULE_NAMES and all(rule.name != fact.rule for rule in self.check.probe.rules):
+            raise ValueError(f"rule {fact.rule!r} is not declared by the probe")
+        self.findings.append(Finding(fact.rule, fact.severity, self.redact(fact.detail), self.redact(fact.subject)))
+
+
+def run(check: Check, world: World, token: Token, redact: Redact = str) -> Result:
+    """One run of `check` as a Result; never raises. `redact` hides secrets in every text."""
+    record = _Record(check, token, redact)
+    started, clock = time.time(), time.monotonic()
+    outcome: Outcome = "ok"
+    skip: tuple[str, str] | None = None
+    detail = ""
+    facts: Iterator[Fact] | None = None
+    try:
+        facts = check.probe.run(check.params, world)
+        for fact in facts:
+            record.add(fact)
+            token.check()
+    except Skipped as stop:
+        outcome, skip, detail = "skipped", (stop.skip_class, stop.reason), stop.detail
+    except SubjectFailed as stop:
+        record.find(stop.finding)
+        if stop.evidence:
+            record.add(Evidence("worker log", stop.evidence))
+    except Aborted as stop:
+        outcome, skip, detail = _aborted(stop, check, record)
+    except Exception as error:
+        outcome, detail = "error", "".join(traceback.format_exception(error)).strip()
+        record.find(CHECK_ERROR(f"{type(error).__name__}: {error}"))
+    finally:
+        _close(facts)
+    return Result(
+        check=check.name,
+        probe=check.probe.name,
+        started=started,
+        duration=time.monotonic() - clock,
+        outcome=worst(outcome, *(SEVERITY_OUTCOME[f.severity] for f in _subjects(record, outcome))),
+        measurements=tuple(record.measurements.values()),
+        findings=tuple(record.findings),
+        skip=skip,
+        detail=redact(detail),
+        evidence=record.evidence,
+        identity=record.identity,
+        conditions=record.conditions,
+        remember=record.remember,
+    )
+
+
+def _aborted(stop: Aborted, check: Check, record: _Record) -> tuple[Outcome, tuple[str, str] | None, str]:
+    """A missed deadline is our fault in a light lane and the subject's elsewhere; any other abort is a deferral."""
+    if stop.reason != "deadline":
+        return "skipped", ("deferred", stop.reason), "the run was stopped before it ended"
+    late = DEADLINE_MISSED(f"not done after {check.timeout:g} s")
+    if check.lane == "light":
+        record.find(late)
+        return "error", None, late.detail
+    record.find(Finding(late.rule, "critical", late.detail))
+    return "failed", None, late.detail
+
+
+def _subjects(record: _Record, outcome: Outcome) -> Iterator[Finding]:
+    """The findings that judge the subject; those of our own fault already made the outcome `error`."""
+    ours = {CHECK_ERROR.name, DEADLINE_MISSED.name} if outcome == "error" else set()
+    return (f for f in record.findings if f.rule not in ours)
+
+
+def _close(facts: Iterator[Fact] | None) -> None:
+    close = getattr(facts, "close", None)
+    if close is not None:
+        try:
+            close()  # runs the probe's own finally blocks, which end its worker
+        except Exception:
+            traceback.print_exc()
