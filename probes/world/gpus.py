@@ -30,24 +30,29 @@ class Xid:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One card. Base units; None means the card or driver does not tell. `error` is NVML's word when the card is gone."""
+    """One card. Base units; None means the card or driver does not tell.
+
+    `error` and `unreadable` (by NVML function) hold NVML's own constants, like `gpu_is_lost` and `unknown`.
+    """
 
     index: int
     uuid: str
     name: str = ""
-    pci_bus_id: str = ""
-    error: str = ""
+    pci_bus_id: str = ""  # as sysfs and lspci write it: 0000:c6:00.0
+    error: str = ""  # set when the card is gone; then nothing else is known
     utilization: float | None = None  # ratio, 0 to 1
     memory_utilization: float | None = None
     memory_total: int | None = None  # bytes
     memory_used: int | None = None
     memory_reserved: int | None = None
+    memory_free: int | None = None
     temperature: float | None = None  # celsius
+    temperature_margin: float | None = None  # degrees left until the card slows itself down
     temperature_limits: Mapping[str, float] = field(default_factory=dict)  # slowdown, shutdown, memory_max, gpu_max
     power: float | None = None  # watts
     power_limit: float | None = None
     power_default_limit: float | None = None
-    clocks: Mapping[str, float] = field(default_factory=dict)  # hertz by domain: sm, memory, graphics, video
+    clocks: Mapping[str, float] = field(default_factory=dict)  # hertz by domain: sm, memory
     clocks_max: Mapping[str, float] = field(default_factory=dict)
     throttle: Mapping[str, bool] | None = None  # reason -> active
     pcie_generation: int | None = None
@@ -55,30 +60,40 @@ class Gpu:
     pcie_width: int | None = None
     pcie_width_max: int | None = None
     pcie_replays: int | None = None
-    ecc: Mapping[str, int] = field(default_factory=dict)  # corrected, uncorrected (aggregate, absolute)
+    ecc: Mapping[str, int] = field(
+        default_factory=dict
+    )  # corrected, uncorrected (for ever), *_volatile (since driver load)
     remapped_rows: Mapping[str, int] = field(default_factory=dict)  # corrected, uncorrected, pending, failure
     energy: float | None = None  # joules since the driver loaded
-    recovery_action: str | None = None  # none, reset, reboot, drain, drain_and_reset
+    recovery_action: str | None = None  # none, reset, reboot, drain, drain_and_reset, ...
     mig: bool = False
     processes: tuple[GpuProcess, ...] | None = None
     xids: Mapping[int, Xid] = field(default_factory=dict)
     peaks: Mapping[str, float] = field(
         default_factory=dict
-    )  # since the last look: utilization, memory_used, power, ...
+    )  # last minute: utilization, memory_used, power, temperature
+    unreadable: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what NVML failed to answer, though the card supports it
 
 
 @dataclass(frozen=True, slots=True)
 class PciGpu:
-    """A display or 3D controller on the PCI bus, whether or not a driver speaks for it."""
+    """A display or 3D controller on the PCI bus, whether or not a driver speaks for it.
+
+    `name` is vendor:device as `lspci -nn` writes it; `driver` the kernel module bound to it (nvidia, nouveau, vfio-pci).
+    """
 
     address: str
     vendor: Vendor
     name: str = ""
+    driver: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Gpus:
-    """All cards at one moment. `library` False: there is no libnvidia-ml here; `error`: NVML's word when it will not start."""
+    """All cards at one moment. `library` False: there is no libnvidia-ml here; `error`: NVML's word when it will not start
+    (`driver_not_loaded`, `lib_rm_version_mismatch`, ...); `bus` False: nobody may look at the PCI bus here."""
 
     library: bool = False
     error: str = ""
@@ -87,3 +102,18 @@ class Gpus:
     gpus: tuple[Gpu, ...] = ()
     pci: tuple[PciGpu, ...] = ()
     kernel_log: bool = False  # XIDs are read from the kernel log too
+    bus: bool = True
+
+    @property
+    def nvidia(self) -> tuple[PciGpu, ...]:
+        """The NVIDIA cards on the PCI bus."""
+        return tuple(card for card in self.pci if card.vendor == "nvidia")
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """May a benchmark take the card? `weak`: judged by utilisation and memory alone; `reason` says why not."""
+
+    idle: bool
+    weak: bool = False
+    reason: str = ""

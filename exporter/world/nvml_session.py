@@ -1,0 +1,134 @@
+"""Which cards does NVML show us, what did they do in the last minute, and which of them are gone?"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from exporter.world.cards import Card, Processes
+from exporter.world.nvml import ABSENT, CLOSED, Nvml, NvmlError, XidEvents
+from exporter.world.pci import slot
+from exporter.world.samples import KEPT, Sample, idle, peaks
+from exporter.world.xids import Tally
+from probes.world.gpus import Gpu, Gpus, Idle
+
+
+class Session:
+    """Everything the GPU door's thread keeps. Only that thread may call `read`, `sample` and `end`.
+
+    `period` and `reopen` are seconds: between samples, and between attempts to find a lost card again.
+    """
+
+    def __init__(self, library: ctypes.CDLL, processes: Processes, tally: Tally, period: float, reopen: float) -> None:
+        self.nvml = Nvml(library)
+        self._processes, self._tally = processes, tally
+        self._period, self._reopen = period, reopen
+        self._cards: tuple[Card, ...] = ()
+        self._dead: tuple[Gpu, ...] = ()  # listed by NVML, but lost before we could ask their uuid
+        self._events: XidEvents | None = None
+        self._known: Mapping[str, Gpu] = {}  # the last reading of every card seen since start, by uuid
+        self._samples: Mapping[str, tuple[Sample, ...]] = {}
+        self._opened = self._sampled = float("-inf")
+
+    def read(self) -> Gpus:
+        """All cards, in full. A session that ended (the driver was reloaded) is opened again once, at once."""
+        was_open = self.nvml.open
+        try:
+            return self._read()
+        except NvmlError as error:
+            self.end()
+            word = error.word
+        if was_open:
+            try:
+                return self._read()
+            except NvmlError as error:
+                self.end()
+                word = error.word
+        return Gpus(library=True, error=word)
+
+    def until_sample(self) -> float | None:
+        """Seconds until the next sample is due, None while there is nothing to sample."""
+        return max(0.0, self._sampled + self._period - time.monotonic()) if self._cards else None
+
+    def sample(self) -> None:
+        """One sample of every card and the events so far, when it is time. What fails here, the next `read` tells."""
+        now = time.monotonic()
+        if now < self._sampled + self._period:
+            return
+        self._sampled = now
+        samples = dict(self._samples)
+        for card in self._cards:
+            try:
+                samples[card.uuid] = (*samples.get(card.uuid, ())[1 - KEPT :], card.sample())
+            except NvmlError:
+                continue
+        self._samples = samples
+        for index, xid in self._events.take() if self._events else ():
+            self._tally.add("nvml", slot(self._card(index).pci_bus_id), xid, time.time())
+
+    def end(self) -> None:
+        """Close the session; what was seen stays known."""
+        self.nvml.stop()
+        self._cards, self._dead, self._events = (), (), None
+
+    def uuid(self, index: int | None) -> str:
+        """The card's name for people and labels, "" when it is not known. Any thread may ask."""
+        return next((card.uuid for card in self._cards if card.index == index), "")
+
+    def idle(self, uuid: str, needed_bytes: int) -> Idle:
+        """May a benchmark take that card? Any thread may ask."""
+        card = self._known.get(uuid)
+        if card is None or card.error:
+            return Idle(False, reason=card.error if card else "no such card")
+        weak = card.processes is None or card.mig or not self._processes.visible
+        return idle(self._samples.get(uuid, ()), needed_bytes, self._period, time.monotonic(), weak)
+
+    def _read(self) -> Gpus:
+        if not self.nvml.open or (self._lost() and time.monotonic() >= self._opened + self._reopen):
+            self._open()
+        self.sample()
+        readings = [self._with_peaks(card.read()) for card in self._cards]
+        self._known = {**self._known, **{gpu.uuid: gpu for gpu in readings}}
+        listed = {gpu.uuid for gpu in readings}
+        # NVML lists a lost card without its uuid, or no more at all: it is one of those we knew.
+        missing = [
+            Gpu(gpu.index, gpu.uuid, gpu.name, gpu.pci_bus_id, error="gpu_is_lost")
+            for gpu in self._known.values()
+            if gpu.uuid not in listed
+        ]
+        gpus = sorted((*readings, *missing, *self._dead[len(missing) :]), key=lambda gpu: gpu.index)
+        self._known = {**self._known, **{gpu.uuid: gpu for gpu in missing}}
+        return Gpus(True, driver=self.nvml.driver(), cuda=self.nvml.cuda(), gpus=tuple(gpus))
+
+    def _lost(self) -> bool:
+        return bool(self._dead) or any(gpu.error for gpu in self._known.values())
+
+    def _open(self) -> None:
+        self.end()
+        self.nvml.start()
+        self._opened, cards, dead = time.monotonic(), [], []
+        for index in range(int(self.nvml.ask("nvmlDeviceGetCount"))):
+            try:
+                cards.append(Card(self.nvml, index, self._processes))
+            except NvmlError as error:
+                if error.word in CLOSED:
+                    raise
+                if error.word not in ABSENT:  # no permission: a card that this container was not given
+                    dead.append(Gpu(index, "", error=error.word))
+        self._cards, self._dead = tuple(cards), tuple(dead)
+        self._events = XidEvents(self.nvml, {card.index: card.handle for card in cards})
+
+    def _with_peaks(self, gpu: Gpu) -> Gpu:
+        now = Sample(
+            time.monotonic(),
+            utilization=gpu.utilization,
+            memory_used=gpu.memory_used,
+            temperature=gpu.temperature,
+            power=gpu.power,
+        )
+        return gpu if gpu.error else replace(gpu, peaks=peaks((*self._samples.get(gpu.uuid, ()), now)))
+
+    def _card(self, index: int) -> Card:
+        return next(card for card in self._cards if card.index == index)
