@@ -32,6 +32,15 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container was given (cgroup v2); None where it may use all of the host. `memory_used` leaves out page cache."""
+
+    memory: int | None = None
+    memory_used: int | None = None
+    cpus: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """One look at the host. CPU seconds are absolute counters since boot, per mode, summed over cores."""
 
@@ -40,7 +49,7 @@ class Host:
     architecture: str = ""
     distribution: str = ""
     python: str = ""
-    container: str = ""  # docker, podman, kubernetes, lxc, or "" on bare metal
+    container: str = ""  # docker, podman, kubernetes, lxc, containerd, systemd-nspawn, ..., or "" where there is none
     wsl: bool = False
     cpus: int = 0
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -52,4 +61,5 @@ class Host:
     boot_time: float = 0.0
     disks: Mapping[str, DiskIo] = field(default_factory=dict)
     networks: Mapping[str, NetIo] = field(default_factory=dict)
+    limits: Limits | None = None  # in a container whose limits we can read
     own: Process | None = None
