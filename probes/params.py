@@ -13,6 +13,7 @@ UNITS |= {f"{p}B": 1000**n for n, p in enumerate("MGT", start=2)} | {
 }
 UNITS["KB"] = 1000
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+MAX_DIGITS = 30  # more is no size or time that exists, and 400 digits are infinite as a float
 SIZE_PATTERN = r"[0-9]+(\.[0-9]+)? ?([kKMGT]i?B|B)?"
 DURATION_PATTERN = r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+"
 
@@ -22,7 +23,7 @@ def parse_bytes(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(value).strip())
-    if match is None or match[2] not in UNITS:
+    if match is None or match[2] not in UNITS or len(match[1]) > MAX_DIGITS:
         raise ValueError(f"{value!r} is not a size; write it like 12GiB, 500MB or 1024")
     return round(float(match[1]) * UNITS[match[2]])
 
@@ -30,7 +31,7 @@ def parse_bytes(value: object) -> int:
 def parse_duration(value: object) -> float:
     """`5s`, `1h30m`, `250ms` to seconds. ValueError says what was expected; a bare number is refused (which unit?)."""
     text = str(value).strip()
-    if not re.fullmatch(DURATION_PATTERN, text):
+    if not re.fullmatch(DURATION_PATTERN, text) or len(text) > MAX_DIGITS:
         raise ValueError(f"{value!r} is not a duration; write it with a unit, like 5s, 9m, 6h or 1h30m")
     return sum(float(n) * SECONDS[unit] for n, unit in re.findall(r"([0-9.]+)(ms|[smhdw])", text))
 
