@@ -145,7 +145,8 @@ def facts_of(
 ) -> Iterator[Fact]:
     """A benchmark worker's rows as facts. ValueError on a row whose metric was not declared (that is our error).
 
-    The start row's versions become `Conditions`, those named in `identity` the `Identity`.
+    The start row's versions become `Conditions`, those named in `identity` the `Identity`; the end row adds what the parent
+    saw of the card meanwhile.
     """
     declared = {m.name: m for m in metrics}
     for row in rows:
@@ -159,6 +160,13 @@ def facts_of(
             known = {k: str(v) for k, v in row.data.items() if v not in (None, "")}
             yield Identity({k: v for k, v in known.items() if k in identity})
             yield Conditions({k: v for k, v in known.items() if k not in identity})
+        elif row.kind == "end":
+            yield Conditions({k: str(v) for k, v in _object(row.data.get("conditions")).items()})
+            yield from (Evidence(k, str(v)) for k, v in _object(row.data.get("evidence")).items() if v)
+
+
+def _object(value: Json) -> Mapping[str, Json]:
+    return value if isinstance(value, dict) else {}
 
 
 def recorded(module_file: str) -> tuple[Example, ...]:

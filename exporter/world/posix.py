@@ -72,16 +72,19 @@ def kill_marked(marker: str) -> None:
     _sweep(lambda folder: wanted in (folder / "environ").read_bytes().split(b"\0"))
 
 
-def kill_holders(pipe: int) -> None:
-    """Kill every process that holds the other end of our pipe (a file descriptor) and is no child of ours. Linux only."""
-    if sys.platform != "linux":
-        return
-    link, own = os.readlink(f"/proc/self/fd/{pipe}"), f"PPid:\t{os.getpid()}\n"
+def pipe_name(pipe: int) -> str:
+    """What /proc calls the pipe behind that file descriptor; "" where there is no such thing."""
+    return os.readlink(f"/proc/self/fd/{pipe}") if sys.platform == "linux" else ""
+
+
+def kill_holders(pipe: str) -> None:
+    """Kill every process that holds an end of that pipe (a `pipe_name`) and is neither we nor a child of ours."""
+    own = f"PPid:\t{os.getpid()}\n"
 
     def holds(folder: Path) -> bool:
         # A child of ours between fork and exec holds every descriptor we have, and is innocent.
         return own not in (folder / "status").read_text() and any(
-            os.readlink(fd) == link for fd in (folder / "fd").iterdir()
+            os.readlink(fd) == pipe for fd in (folder / "fd").iterdir()
         )
 
     _sweep(holds)

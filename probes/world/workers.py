@@ -17,7 +17,8 @@ class Row:
     fact: `metric`, `value` and `labels` of one measurement, checked against the probe's metrics by `facts_of`.
     data: any JSON the worker reports that is no number (`data`).
     progress: `done` of `total`.
-    end: the worker finished; `data` holds its own peak RSS and what the parent saw (VRAM before and after, samples).
+    end: the worker finished; `data` holds its own peak RSS, and what the parent saw: `conditions` (driver, power limit, PCIe
+    link under load) and `evidence` (log tail, memory, clocks, power and throttling of the card) by name.
     """
 
     kind: Literal["start", "fact", "data", "progress", "end"]

@@ -1,0 +1,71 @@
+"""What was the card doing while the worker ran? The cause of a slow result, recorded with the result."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+from probes.api import Json
+from probes.world.gpus import Gpu, Gpus
+
+EVERY = 1.0  # seconds between two looks
+
+
+class Load:
+    """One card, looked at before, during and after a run. Without a card or an NVML door there is nothing to tell."""
+
+    def __init__(self, gpus: Callable[[], Gpus] | None, uuid: str) -> None:
+        self._gpus = gpus if uuid else None
+        self._uuid = uuid
+        self._driver = ""
+        self._seen: list[Gpu] = []
+        self._next = 0.0
+        self._before = self._look()
+
+    def sample(self) -> None:
+        """Look again when it is time."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + EVERY
+            gpu = self._look()
+            if gpu is not None:
+                self._seen.append(gpu)
+
+    def conditions(self) -> dict[str, Json]:
+        """What may explain a shift from one run to the next."""
+        if self._before is None:
+            return {}
+        found: dict[str, Json] = {"driver": self._driver}
+        if self._before.power_limit is not None:
+            found["power_limit"] = f"{self._before.power_limit:g} W"
+        links = [(g.pcie_generation, g.pcie_width) for g in self._seen if g.pcie_generation and g.pcie_width]
+        if links:  # an idle card lowers its link, so only the best seen under load counts
+            found["pcie_link"] = "gen {} x{}".format(*max(links))
+        return found
+
+    def evidence(self) -> dict[str, Json]:
+        """What the card did, for people. Called when the worker is gone: whose VRAM is not back by now leaks."""
+        after = self._look()
+        if self._before is None or after is None:
+            return {}
+        clocks = [g.clocks["sm"] for g in self._seen if "sm" in g.clocks]
+        powers = [g.power for g in self._seen if g.power is not None]
+        degrees = [g.temperature for g in self._seen if g.temperature is not None]
+        reasons = {name for g in self._seen for name, active in (g.throttle or {}).items() if active}
+        parts = [f"{len(self._seen)} samples"]
+        if clocks:
+            parts.append(f"SM clock {min(clocks) / 1e6:.0f} to {max(clocks) / 1e6:.0f} MHz")
+        if powers:
+            parts.append(f"median {statistics.median(powers):.0f} W, at most {max(powers):.0f} W")
+        if degrees:
+            parts.append(f"at most {max(degrees):.0f} C")
+        parts.append(f"throttled by {', '.join(sorted(reasons)) or 'nothing'}")
+        parts.append(f"VRAM in use {self._before.memory_used} bytes before, {after.memory_used} after")
+        return {"card under load": ", ".join(parts)}
+
+    def _look(self) -> Gpu | None:
+        if self._gpus is None:
+            return None
+        seen = self._gpus()
+        self._driver = seen.driver
+        return next((g for g in seen.gpus if g.uuid == self._uuid and not g.error), None)

@@ -1,0 +1,149 @@
+"""How does a worker run in the user's Python? `python kit.py bench.py params.json rows.jsonl`
+
+A worker is a file with `def bench(kit, params)`. It says what it found with `kit.fact`, `kit.data` and `kit.progress`;
+kit writes each as one line of rows.jsonl. Standard library only, Python 3.9 syntax: nothing of ours is installed there.
+"""
+
+# ruff: noqa: E402 (the path is put right before anything is imported from it)
+import os
+import sys
+
+# Our folder is on the path because Python puts a script's folder there; a worker's file must shadow no module.
+HERE = {os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.realpath(__file__))}
+sys.path[:] = [entry for entry in sys.path if entry not in HERE]
+
+import contextlib
+import hashlib
+import json
+import platform
+import statistics
+import time
+import traceback
+
+WARM_UP = 0.5  # seconds: a card needs some hundred milliseconds under load to reach its clocks
+MINIMUM_CALLS = 5
+EVENTS_AHEAD = 10  # calls queued between two synchronisations, so that the card never waits for Python
+L2_FLUSH_BYTES = 256 * 1024 * 1024  # twice the largest L2 there is: B200, 126 MB (developer.nvidia.com/blackwell)
+
+
+class Kit:
+    """What a worker may use. `rows` is an open text file; a test brings its own clock."""
+
+    def __init__(self, rows, revision, clock=time.perf_counter):
+        self.rows, self.clock, self.revision, self.started = rows, clock, revision, False
+        self.cuda = self.flush = None  # torch.cuda and a buffer larger than the L2, once the work runs there
+
+    def torch(self, device="auto"):
+        """(torch, "cuda" or "cpu"). A torch that cannot be imported is the worker's error row. RuntimeError: no CUDA."""
+        began = self.clock()
+        import torch
+
+        self.import_seconds = self.clock() - began
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        facts = {"torch": torch.__version__, "cuda": torch.version.cuda or getattr(torch.version, "hip", None) or ""}
+        if device == "cuda":
+            self.cuda = torch.cuda
+            self.cuda.init()  # the driver's own words where CUDA does not start
+            self.flush = torch.empty(L2_FLUSH_BYTES, dtype=torch.int8, device=device)
+            card = self.cuda.get_device_properties(0)
+            facts.update(device_name=card.name, capability="%d.%d" % (card.major, card.minor))
+        self._start(device=device, threads=torch.get_num_threads(), **facts)
+        return torch, device
+
+    def fact(self, metric, value, **labels):
+        """One measurement, of a metric that the probe declares."""
+        self._row("fact", metric=metric, value=float(value), labels={k: str(v) for k, v in labels.items()})
+
+    def data(self, **data):
+        """Anything that is no number."""
+        self._row("data", data=data)
+
+    def progress(self, done, total):
+        """How far: `done` of `total`, in any one unit."""
+        self._row("progress", done=float(done), total=float(total))
+
+    def seconds(self, work, budget, warm_up=WARM_UP):
+        """The median time of one call of `work`, from as many calls as fit into `budget` seconds after the warm-up."""
+        end = self.clock() + warm_up
+        while self._batch(work) and self.clock() < end:
+            pass
+        taken, end = [], self.clock() + budget
+        while len(taken) < MINIMUM_CALLS or self.clock() < end:
+            taken.extend(self._batch(work))
+        median = statistics.median(taken)
+        if not median > 0:
+            raise RuntimeError("%d calls took a median of %r seconds: no clock can say that" % (len(taken), median))
+        return median
+
+    def _batch(self, work):
+        if self.cuda is None:
+            began = self.clock()
+            work()
+            return [self.clock() - began]
+        pairs = [[self.cuda.Event(enable_timing=True) for _ in "ab"] for _ in range(EVENTS_AHEAD)]
+        for start, stop in pairs:
+            self.flush.zero_()  # no call finds its data in the L2 of the one before
+            start.record()
+            work()
+            stop.record()
+        self.cuda.synchronize()
+        return [start.elapsed_time(stop) / 1000 for start, stop in pairs]
+
+    def _start(self, **facts):
+        self.started = True
+        versions = {"python": platform.python_version(), "executable": sys.executable, "revision": self.revision}
+        self._row("start", data={**versions, **facts})
+
+    def _row(self, kind, **fields):
+        if not self.started:
+            self._start()
+        self.rows.write(json.dumps({"kind": kind, **fields}, ensure_ascii=False) + "\n")
+        self.rows.flush()
+
+
+def peak_rss():
+    """The most memory this process ever held, in bytes; None where the system does not tell."""
+    # ru_maxrss would start at the parent's size on Linux
+    with contextlib.suppress(OSError), open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    with contextlib.suppress(ImportError):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+def die_with_parent():
+    """A worker whose exporter was killed must not keep the card. Linux only; a Python without ctypes still measures."""
+    with contextlib.suppress(ImportError, OSError, AttributeError, TypeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+
+
+def main(bench, params, rows):
+    with open(bench, "rb") as file:
+        source = file.read()
+    with open(params, encoding="utf-8") as file:
+        wanted = json.load(file)
+    with open(rows, "a", encoding="utf-8", errors="replace") as file:
+        kit = Kit(file, hashlib.sha256(source).hexdigest()[:12])
+        try:
+            names = {"__name__": "bench", "__file__": bench}
+            exec(compile(source, bench, "exec"), names)
+            names["bench"](kit, wanted)
+            kit._row("end", data={"peak_rss_bytes": peak_rss()})
+            return 0
+        except BaseException as error:  # whatever ended it is a row, also SystemExit
+            missing = error.name if isinstance(error, ModuleNotFoundError) else ""
+            text = {"message": str(error)[:2000], "traceback": traceback.format_exc()[-8000:]}
+            kit._row("error", type=type(error).__name__, missing=missing, **text)
+            return 1
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    sys.stdout.reconfigure(line_buffering=True)  # the last words of a worker that is killed are the interesting ones
+    code = main(*sys.argv[1:])
+    print(end="", flush=True)
+    os._exit(code)  # a quarter faster than unloading torch, and no destructor of a broken driver can hang
