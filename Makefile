@@ -1,0 +1,34 @@
+# Every target is a command one could type. `make run` and `make test` set up what they need first.
+.DEFAULT_GOAL := help
+.PHONY: help run test setup lint types suite docs constraints
+BIN := .venv/bin
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+run: ## start the exporter (ARGS='--config.file FILE'; TORCH=0: never install torch)
+	@deploy/setup.sh run
+	@exec $(BIN)/gpu-canary serve $(ARGS)
+
+test: lint types suite ## everything CI runs (STRICT=1: what could not run is a failure)
+
+setup: # what the targets below need; does nothing when nothing changed
+	@deploy/setup.sh test
+
+lint: setup ## style, spelling, directions of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+suite: setup ## the tests (ARGS='-k disk')
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+docs: setup ## write docs/reference.md and docs/commands.md anew
+	$(BIN)/python docs/build.py
+
+constraints: ## pin anew what pip resolves today
+	deploy/setup.sh constraints
