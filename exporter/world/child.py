@@ -15,6 +15,7 @@ from exporter.world import posix
 
 HEAD, TAIL = 2 * 1024, 5 * 1024  # bytes of output that are kept; together less than the 8 KiB of an evidence
 CHUNK = 64 * 1024
+SOON = 0.5  # seconds after which we look who still holds the output of a killed group
 PATIENCE = 2.0  # seconds that a killed process has to go; one that a driver holds in the kernel does not
 MARKER = "GPU_CANARY_WORKER"
 
@@ -125,7 +126,7 @@ class Child:
         self.kill()
         if self._process is None or self._output is None:
             return None
-        if not self._output.ended(PATIENCE):
+        if not self._output.ended(SOON):
             posix.kill_holders(self._pipe)
             self._output.ended(PATIENCE)
         with self._lock:

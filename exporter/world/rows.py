@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from probes.api import Row
 
 LINE_LIMIT = 256 * 1024
-FILE_LIMIT = 4 * 1024 * 1024
+FILE_LIMIT = 1024 * 1024
 FIELDS: Mapping[str, frozenset[str]] = {
     "start": frozenset({"data"}),
     "fact": frozenset({"metric", "value", "labels"}),
