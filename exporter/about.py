@@ -39,12 +39,12 @@ class About:
         )
         yield _gauge("scheduler_lag_seconds", "How far behind its slot the newest run began.", self.lag)
         yield _gauge("maintenance", "1 while maintenance is on: alerts are muted, measuring goes on.", self.maintenance)
-        yield _gauge("checks_count", "Configured checks.", self.checks)
+        yield _gauge("checks", "Configured checks.", self.checks)
         failures = CounterMetricFamily(f"{PREFIX}history_write_failures", "Batches history could not write.")
         failures.add_metric((), self.history_failures)
         yield failures
-        taken = GaugeMetricFamily(f"{PREFIX}lane_runs_count", "Runs that hold a lane now.", labels=("lane",))
-        room = GaugeMetricFamily(f"{PREFIX}lane_capacity_count", "Runs a lane can hold.", labels=("lane",))
+        taken = GaugeMetricFamily(f"{PREFIX}lane_runs", "Runs that hold a lane now.", labels=("lane",))
+        room = GaugeMetricFamily(f"{PREFIX}lane_slots", "Runs a lane can hold.", labels=("lane",))
         for lane, (held, capacity) in self.lanes.items():
             taken.add_metric((lane,), held)
             room.add_metric((lane,), capacity)

@@ -27,7 +27,7 @@ from exporter.registry import NoParams, Registry, broken_probe
 from exporter.result import Check, Latest, Outcome, Result
 from exporter.schedule import Running, Schedule, light_slots
 from exporter.web.service import Preparation
-from exporter.world import Doors, RealWorld
+from exporter.world.real import Doors, RealWorld
 from exporter.world.token import Token
 from probes.api import Finding, Probe
 from probes.rules import DEADLINE_MISSED

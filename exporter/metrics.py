@@ -80,7 +80,7 @@ def render(collector: Collector) -> Blocks:
     return blocks
 
 
-@dataclass
+@dataclass(eq=False)
 class CheckCollector:
     """Every series of one check: the house's own, its findings and targets, and what its probe measured."""
 

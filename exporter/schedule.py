@@ -98,6 +98,8 @@ class Schedule:
 
     def stop(self) -> None:
         """Start nothing more and cancel what runs. Does not wait: whoever hangs is a daemon thread."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         self._scheduler.shutdown(wait=False)
         self.lanes.close()

@@ -35,24 +35,8 @@ from probes.world.gpus import Gpu, Gpus
 from probes.world.host import Host
 from probes.world.http import Request, Response
 
-UNITS = tuple(
-    f"_{unit}"
-    for unit in [
-        "seconds",
-        "bytes",
-        "ratio",
-        "hertz",
-        "watts",
-        "celsius",
-        "joules",
-        "per_second",
-        "count",
-        "info",
-        "total",
-        "generation",
-        "lanes",
-    ]
-)
+UNITS = ("seconds", "bytes", "ratio", "hertz", "watts", "celsius", "joules", "second", "code", "generation", "active", "verified")
+RESERVED_SUFFIXES = ("_count", "_sum", "_bucket")  # of histograms; promtool complains of any other use
 
 
 class RecordedWorld:
@@ -240,8 +224,10 @@ def _declarations(probe: Probe[Any]) -> Iterator[str]:
     for metric in probe.metrics:
         if not metric.help.endswith("."):
             yield f"metric {metric.name}: the help must be a sentence"
-        if metric.kind not in SUFFIX and not metric.name.endswith(UNITS):
-            yield f"metric {metric.name}: end the name in a base unit ({', '.join(UNITS)})"
+        if metric.name.endswith(RESERVED_SUFFIXES):
+            yield f"metric {metric.name}: {', '.join(RESERVED_SUFFIXES)} belong to histograms; count things by their plural"
+        elif metric.kind not in SUFFIX and not metric.name.endswith((*UNITS, "s")):
+            yield f"metric {metric.name}: end the name in a base unit ({', '.join(UNITS)}) or a plural noun"
     taken = {rule.name for rule in HOUSE_RULES}
     for rule in probe.rules:
         if rule.name in taken:

@@ -1,0 +1,188 @@
+"""Is nothing lost between runs, restarts, full disks and damaged files?"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from exporter.history import QUEUE_ROWS, History
+from exporter.journal import Journal
+from exporter.result import Latest
+from tests.checks import SPEED, eventually, result
+
+VERSION_1 = Path(__file__).parent / "history-v1.sqlite"
+
+
+@pytest.fixture
+def opened(tmp_path):
+    files = []
+
+    def open_(path=None, age=86400.0, size=1 << 30):
+        history = History(path or tmp_path / "state" / "history.sqlite", age, size)
+        history.know({"toy": "f1"})
+        files.append(history)
+        return history
+
+    yield open_
+    for history in files:
+        history.close()
+
+
+def test_a_restart_finds_the_latest_of_the_same_fingerprint(opened):
+    first = opened()
+    latest = Latest.first(result(measurements=(SPEED(5, path="/"),), started=100.0))
+    first.append(latest)
+    first.close()
+    second = opened()
+    assert second.latest() == {"toy": latest}
+    second.know({"toy": "other params"})
+    assert second.latest() == {}
+
+
+def test_runs_come_back_oldest_first_within_bounds(opened):
+    history = opened()
+    for moment in range(5):
+        history.append(Latest.first(result(started=1000.0 + 100 * moment)))
+    assert [r.started for r in history.runs("toy", limit=3)] == [1200.0, 1300.0, 1400.0]
+    assert [r.started for r in history.runs("toy", since=1300.0)] == [1400.0]
+    assert history.runs("stranger") == []
+
+
+def test_fast_checks_keep_each_change_of_outcome_and_one_row_a_minute(opened):
+    history = opened()
+    outcomes = ["ok"] * 10 + ["failed"] * 10 + ["ok"] * 10
+    for i, outcome in enumerate(outcomes):
+        history.append(Latest.first(result(outcome=outcome, started=1000.0 + 5 * i)))
+    kept = [(r.started, r.outcome) for r in history.runs("toy")]
+    assert kept == [(1000.0, "ok"), (1050.0, "failed"), (1100.0, "ok")]
+
+
+def test_a_write_that_fails_is_counted_kept_and_written_later(opened):
+    history = opened()
+    with history._locked() as database:
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own "disk is full"
+    journal = Journal(history)
+    big = "x" * 20_000
+    journal.record(result(evidence={"log": big}, started=1.0))
+    history.flush()
+    assert history.write_failures == 1
+    assert "full" in history.last_error
+    assert journal.latest("toy") is not None, "memory first"
+    with history._locked() as database:
+        database.execute("PRAGMA max_page_count = 1000000")
+    history.flush()
+    assert history.last_error == ""
+    assert [r.started for r in history.runs("toy")] == [1.0]
+
+
+def test_a_disk_that_stays_full_costs_bounded_memory(opened):
+    history = opened()
+    with history._locked() as database:
+        database.execute("PRAGMA query_only = 1")
+    for i in range(QUEUE_ROWS + 50):
+        history._runs.append(result(started=float(i)))
+    history._dirty["toy"] = Latest.first(result())
+    history.flush()
+    history.flush()
+    assert history.write_failures >= 1
+    assert len(history._runs) == QUEUE_ROWS
+    assert "toy" in history._dirty, "the latest is never dropped"
+
+
+def test_retention_by_age_and_by_size(opened):
+    history = opened(age=3600.0, size=200_000)
+    now = time.time()
+    history._runs.extend(result(started=now - 7200 + i) for i in range(10))
+    history._runs.extend(result(started=now - 100 + i / 100, evidence={"log": "y" * 1000}) for i in range(1000))
+    history.flush()
+    history.prune()
+    kept = history.runs("toy", limit=5000)
+    assert kept
+    assert kept[0].started > now - 3600
+    assert kept[-1].started == pytest.approx(now - 100 + 9.99), "the newest stay"
+    assert history.size() <= 200_000
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (lambda p: p.write_bytes(b"this is no database at all, just text" * 100), "not a database"),
+        (lambda p: sqlite3.connect(p).executescript("PRAGMA user_version = 99"), "schema 99"),
+        (lambda p: sqlite3.connect(p).executescript("CREATE TABLE mine (x)"), "something else"),
+    ],
+)
+def test_an_unusable_file_is_moved_aside_and_nothing_is_lost(tmp_path, opened, damage, word):
+    path = tmp_path / "history.sqlite"
+    damage(path)
+    before = path.read_bytes()
+    history = opened(path)
+    assert word in history.moved_aside
+    aside = [p for p in tmp_path.iterdir() if p.name.endswith(".aside")]
+    assert [p.read_bytes() for p in aside] == [before]
+    history.append(Latest.first(result()))
+    eventually(lambda: bool(history.latest()))
+
+
+def test_a_damaged_page_is_noticed(tmp_path, opened):
+    path = tmp_path / "history.sqlite"
+    first = opened(path)
+    for i in range(300):
+        first.append(Latest.first(result(started=100.0 * i, evidence={"log": "z" * 500})))
+    first.close()
+    data = bytearray(path.read_bytes())
+    data[4096:12288] = b"\xff" * 8192
+    path.write_bytes(bytes(data))
+    assert opened(path).moved_aside
+
+
+def test_a_version_1_file_is_read_for_ever(tmp_path, opened):
+    path = tmp_path / "history.sqlite"
+    path.write_bytes(VERSION_1.read_bytes())
+    history = opened(path)
+    history.know({"models": "0123456789abcdef"})
+    assert history.moved_aside == ""
+    assert history.latest()["models"].measured.measurements[0].value == 42.0
+    assert [r.outcome for r in history.runs("models")] == ["ok", "degraded"]
+
+
+def test_forgetting_a_check_removes_its_latest_and_keeps_its_runs(opened):
+    history = opened()
+    history.append(Latest.first(result(started=1.0)))
+    history.flush()
+    history.forget("toy")
+    history.flush()
+    assert history.latest() == {}
+    assert len(history.runs("toy")) == 1
+
+
+def test_listeners_hear_every_result_until_they_leave(opened):
+    journal, heard = Journal(opened()), []
+    leave = journal.subscribe(lambda latest: heard.append(latest.last.started))
+    journal.record(result(started=1.0))
+    leave()
+    journal.record(result(started=2.0))
+    assert heard == [1.0]
+    journal.forget("toy")
+    assert journal.all() == {}
+
+
+def make_version_1(path: Path = VERSION_1) -> None:
+    """How the version-1 file was made, once: `python -c 'from tests.test_history import *; make_version_1()'`."""
+    path.unlink(missing_ok=True)
+    history = History(path, 1e12, 1 << 30)
+    history.know({"models": "0123456789abcdef"})
+    first = Latest.first(result("models", started=1_700_000_000.0, measurements=(SPEED(41, path="/m"),)))
+    second = first.after(
+        result("models", "degraded", 1_700_000_600.0, measurements=(SPEED(42, path="/m"),), remember={"at": 1})
+    )
+    history.append(first)
+    history.append(second)
+    history.close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA journal_mode = DELETE")
+        assert json.loads(database.execute("SELECT record FROM latest").fetchone()[0])["failures"] == 0

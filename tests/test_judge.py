@@ -1,0 +1,50 @@
+"""Are targets held against the right series, and do they fail closed?"""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.judge import judge, verdicts
+from exporter.result import Target
+from tests.checks import SPEED, result
+
+TWO = (SPEED(10, path="/a"), SPEED(3, path="/b"))
+
+
+def test_a_target_judges_every_series_that_carries_its_labels():
+    target = Target("speed_bytes_per_second", at_least=5)
+    assert [v.met for v in verdicts(result(measurements=TWO), [target])] == [True, False]
+    only_a = Target("speed_bytes_per_second", at_least=5, labels={"path": "/a"})
+    assert [v.met for v in verdicts(result(measurements=TWO), [only_a])] == [True]
+
+
+def test_a_missing_value_fails_closed():
+    got = judge(result(measurements=()), [Target("speed_bytes_per_second", at_most=5, severity="critical")])
+    assert got.outcome == "failed"
+    assert "no value was measured" in got.findings[0].detail
+
+
+@pytest.mark.parametrize(("severity", "outcome"), [("info", "ok"), ("warning", "degraded"), ("critical", "failed")])
+def test_the_targets_severity_decides_the_outcome(severity, outcome):
+    got = judge(result(measurements=TWO), [Target("speed_bytes_per_second", at_least=5, severity=severity)])
+    assert got.outcome == outcome
+    assert got.findings[0].subject == "speed_bytes_per_second{path=/b}"
+    assert got.findings[0].detail == "3; the target is at least 5"
+
+
+def test_both_bounds_are_inclusive():
+    target = Target("speed_bytes_per_second", at_least=3, at_most=10)
+    assert all(v.met for v in verdicts(result(measurements=TWO), [target]))
+
+
+@pytest.mark.parametrize("outcome", ["skipped", "error"])
+def test_skipped_and_broken_runs_are_nobodys_verdict(outcome):
+    run = result(outcome=outcome)
+    assert judge(run, [Target("speed_bytes_per_second", at_least=5)]) is run
+
+
+def test_a_worse_outcome_stays():
+    assert (
+        judge(result(outcome="failed", measurements=TWO), [Target("speed_bytes_per_second", at_least=5)]).outcome
+        == "failed"
+    )
