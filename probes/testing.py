@@ -124,7 +124,7 @@ class RecordedWorld:
         if entry is None:
             raise Blind("no_interpreter", "no rows were recorded")
         rows = entry.get("rows", ()) if isinstance(entry, dict) else entry
-        yield from (TypeAdapter(Row).validate_python(row) for row in rows)
+        yield from (Row(**row) for row in rows)
         if isinstance(entry, dict) and "rule" in entry:
             rule = next(r for r in HOUSE_RULES if r.name == entry["rule"])
             raise SubjectFailed(rule(entry.get("detail", "")), entry.get("evidence", ""))

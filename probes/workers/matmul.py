@@ -4,6 +4,7 @@
 # fp32 take at most a twelfth of it. A product of n x n matrices is 2 n^3 operations.
 SIZES = ((40 * 2**30, 16384), (7 * 2**30, 8192), (0, 4096))
 CPU_SIZE = 1024
+SECONDS = {"cuda": 8.0, "cpu": 2.0}
 
 # Random values: zeros and constants toggle few transistors, draw less power and run faster than real work.
 # https://www.thonking.ai/p/strangely-matrix-multiplications
@@ -19,7 +20,7 @@ def bench(kit, params):
     torch, device = kit.torch(params.get("device", "auto"))
     dtypes = params.get("dtypes") or supported(torch, device)
     size = params.get("size") or fitting(torch, device)
-    budget = params.get("seconds", 2.0) / len(dtypes)
+    budget = (params.get("seconds") or SECONDS[device]) / len(dtypes)
     for done, dtype in enumerate(dtypes):
         kit.progress(done, len(dtypes))
         kind, precision = TYPES[dtype]

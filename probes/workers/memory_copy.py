@@ -3,13 +3,14 @@
 # Far larger than any cache (256 MiB on the CPU against an EPYC's L3; a GiB against 126 MB of L2), small next to the card.
 CUDA_BYTES, SMALL_CUDA_BYTES, CPU_BYTES = 2**30, 2**28, 2**28
 SMALL_CARD = 7 * 2**30
+SECONDS = {"cuda": 6.0, "cpu": 2.0}
 
 
 def bench(kit, params):
     torch, device = kit.torch(params.get("device", "auto"))
     size = (params.get("size") or fitting(torch, device)) // 4 * 4  # whole fp32 numbers
     rounds = 3 if device == "cuda" else 1
-    budget = params.get("seconds", 2.0) / rounds
+    budget = (params.get("seconds") or SECONDS[device]) / rounds
 
     def measure(source, target):
         return size / kit.seconds(lambda: target.copy_(source, non_blocking=True), budget)
