@@ -10,7 +10,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from exporter import VERSION
-from exporter.metrics import PREFIX, Blocks, render
+from exporter.metrics import PREFIX, Blocks, Renderer
 from probes.api import Rule
 
 REMEDY_BYTES = 300  # what an alert template can carry (DESIGN.md section 6)
@@ -63,10 +63,11 @@ class Own:
     def __init__(self, rules: Iterable[Rule], grafana: str, self_url: str) -> None:
         self.about = About()
         self._process = ProcessCollector(registry=None)
-        self._static = render(_Static(tuple(rules), grafana, self_url))
+        self._static = Renderer()(_Static(tuple(rules), grafana, self_url))
+        self._render_about, self._render_process = Renderer(), Renderer()
 
     def blocks(self) -> Blocks:
-        return {**self._static, **render(self.about), **render(self._process)}
+        return {**self._static, **self._render_about(self.about), **self._render_process(self._process)}
 
 
 @dataclass(frozen=True)

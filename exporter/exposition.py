@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from exporter.metrics import Blocks, CheckCollector, CheckCounts, render
+from exporter.metrics import Blocks, CheckCollector, CheckCounts, Renderer
 from exporter.result import Check, Latest
 
 CHEAP = 0.002  # seconds; a body that is pressed faster than this is pressed by the scrape that wants it
@@ -39,6 +39,7 @@ class Exposition:
     def __init__(self, own: Callable[[], Blocks], live: Callable[[], bytes]) -> None:
         self._own, self._live = own, live
         self._counts: dict[str, CheckCounts] = {}
+        self._renderers: dict[str, Renderer] = {}
         self._families: dict[str, dict[str, bytes]] = {}
         self._headers: dict[str, bytes] = {}
         self._of_check: dict[str, Blocks] = {}
@@ -58,20 +59,25 @@ class Exposition:
             counts = self._counts.setdefault(check.name, CheckCounts())
             if latest is not None and counted:
                 counts.count(check, latest.last)
-            self._replace(check.name, render(CheckCollector(check, counts, latest)))
+            self._render(check, counts, latest)
 
     def skip(self, check: Check, latest: Latest | None, reason: str) -> None:
         """Count a run that was put off before it began."""
         with self._lock:
             counts = self._counts.setdefault(check.name, CheckCounts())
             counts.skips["deferred", reason] += 1
-            self._replace(check.name, render(CheckCollector(check, counts, latest)))
+            self._render(check, counts, latest)
 
     def forget(self, check: str) -> None:
         """Drop every series of a removed check."""
         with self._lock:
             self._counts.pop(check, None)
+            self._renderers.pop(check, None)
             self._replace(check, {})
+
+    def _render(self, check: Check, counts: CheckCounts, latest: Latest | None) -> None:
+        renderer = self._renderers.setdefault(check.name, Renderer())
+        self._replace(check.name, renderer(CheckCollector(check, counts, latest)))
 
     def _replace(self, check: str, blocks: Blocks) -> None:
         for family in self._of_check.get(check, {}).keys() - blocks.keys():

@@ -171,17 +171,26 @@ def test_label_values_that_need_escaping_survive(exposition):
 
 
 def test_the_merged_blocks_are_what_prometheus_client_itself_prints(exposition):
-    checks = [check(quiet, f"c{i}") for i in range(3)]
-    registry = CollectorRegistry()
-    for one in checks:
-        latest = Latest.first(result(one.name, measurements=(SPEED(1, path="/a"),), started=100.0))
-        exposition.update(one, latest)
-        counts = CheckCounts()
-        counts.count(one, latest.last)
-        registry.register(CheckCollector(one, counts, latest))
-    theirs = series(generate_latest(registry))
-    ours = series(exposition.plain())
-    assert {key: number for key, number in ours.items() if key in theirs} == theirs
+    checked, counts, latest = check(quiet, every=30.0), CheckCounts(), None
+    for i, outcome in enumerate(["ok", "failed", "ok", "skipped"]):
+        findings = (DOWN("gone", "a"),) if outcome == "failed" else ()
+        skip = ("blind", "permission") if outcome == "skipped" else None
+        run = result(
+            outcome=outcome, measurements=(SPEED(i / 3, path="/a"),), findings=findings, skip=skip, started=100.0 + i
+        )
+        latest = latest.after(run) if latest else Latest.first(run)
+        exposition.update(checked, latest)
+        counts.count(checked, run)
+        registry = CollectorRegistry()
+        registry.register(CheckCollector(checked, counts, latest))
+        theirs = generate_latest(registry)
+        due = [line for line in lines_of(exposition.plain()) if "next_run" not in line]
+        assert due == lines_of(theirs), "to the last byte"
+
+
+def lines_of(text: bytes) -> list[str]:
+    """The sample lines of the toy check, sorted."""
+    return sorted(line for line in text.decode().splitlines() if 'check="toy"' in line)
 
 
 def test_compressed_and_plain_say_the_same_also_with_a_run_in_progress():
