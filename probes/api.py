@@ -28,7 +28,7 @@ from probes.facts import (
     Rule,
     Severity,
 )
-from probes.params import Bytes, Duration, P, Params, Secret, parse_duration
+from probes.params import Bytes, Duration, P, Params, Regex, Secret, parse_duration
 from probes.rules import HOUSE_RULES
 from probes.stops import Aborted, Blind, Deferred, NotApplicable, Skipped, SubjectFailed
 from probes.world import MIB, World
@@ -62,6 +62,7 @@ __all__ = [
     "Params",
     "Probe",
     "Progress",
+    "Regex",
     "Remember",
     "Row",
     "Rule",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
 UNITS: dict[str, int] = {"": 1, "B": 1, "kB": 1000, "KiB": 1024}
 UNITS |= {f"{p}B": 1000**n for n, p in enumerate("MGT", start=2)} | {
@@ -40,6 +40,14 @@ def _seconds(value: object) -> float:
     return float(value) if isinstance(value, float) else parse_duration(value)
 
 
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
 Bytes = Annotated[
     int,
     BeforeValidator(parse_bytes),
@@ -52,6 +60,7 @@ Duration = Annotated[
     Field(ge=0),
     WithJsonSchema({"type": "string", "pattern": f"^{DURATION_PATTERN}$"}),
 ]
+Regex = Annotated[str, AfterValidator(_compiles), WithJsonSchema({"type": "string", "format": "regex"})]
 Secret = SecretStr
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import Field
 
-from probes.api import KIB, Fact, Metric, Params, Probe, Rule, World, recorded
-from probes.environment.variables import SHAPES, Shape, flaw, hidden_cards, parse
+from probes.api import KIB, Fact, Metric, Params, Probe, Regex, Rule, World, recorded
+from probes.environment.variables import SHAPES, flaw, hidden_cards, parse
 
 LIMIT = 256 * KIB  # what is longer is no .env file
 CARDS = "CUDA_VISIBLE_DEVICES"
@@ -21,7 +21,7 @@ class DotenvParams(Params):
     path: str = Field(description="The file, like `/srv/app/.env`.")
     required: tuple[str, ...] = Field((), description="Variables that must be set and not empty.")
     recommended: tuple[str, ...] = Field((), description="Variables better set, like `PYTORCH_CUDA_ALLOC_CONF`.")
-    shapes: dict[str, Shape] = Field(
+    shapes: dict[str, Regex] = Field(
         default_factory=dict,
         description="Regular expressions that whole values must match, by variable. "
         f"Known without being told: {', '.join(SHAPES)}.",

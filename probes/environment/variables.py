@@ -9,20 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated
 
-from pydantic import AfterValidator
-
-
-def _compiles(shape: str) -> str:
-    try:
-        re.compile(shape)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-    return shape
-
-
-Shape = Annotated[str, AfterValidator(_compiles)]
 _OPTION = r"[a-z][a-z0-9_]*:(?:\[[^\]]*\]|[^,\[\]=]+)"
 # Variables that have the same shape everywhere; a check's own `shapes` overrule them.
 SHAPES: Mapping[str, str] = MappingProxyType(
