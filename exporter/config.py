@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from exporter.document import ConfigError, Ledger, Node, Problem, plant
-from exporter.entries import CheckEntry, Entry, Registry, checks
+from exporter.entries import INTERPRETERS, CheckEntry, Entry, Registry, checks
 from exporter.overlay import gathered
 from exporter.result import Check
-from exporter.secret import located
+from exporter.secret import expanded, located
 from exporter.validation import validated
 from probes.api import Bytes, Duration, Json
 
@@ -56,7 +56,14 @@ def _prefix(value: str) -> str:
     return value
 
 
+def _interpreter(value: str) -> str:
+    if value in INTERPRETERS or not re.fullmatch(r"[^/\\]{1,255}", value):
+        raise ValueError(f"{value!r} cannot name an interpreter; use a word other than {' and '.join(INTERPRETERS)}")
+    return value
+
+
 Url = Annotated[str, AfterValidator(_url)]
+InterpreterName = Annotated[str, AfterValidator(_interpreter)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +124,8 @@ class Settings(Entry):
     storage: Storage = Storage()
     log: Log = Log()
     grafana_url: Annotated[Url, Field(description="Grafana's address; alerts link to it.")] = ""
-    interpreters: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")], Annotated[str, Field(min_length=1)]] = (
-        Field({}, description="Pythons with torch by name; without any, the exporter looks for them.")
+    interpreters: dict[InterpreterName, Annotated[str, Field(min_length=1)]] = Field(
+        {}, description="Pythons with torch by name; without any, the exporter looks for them."
     )
     include: list[str] = Field([], description="Patterns of files with more checks and interpreters.")
     checks: list[CheckEntry] = Field([], description="What is asked, how often, and what is expected.")
@@ -135,7 +142,8 @@ def load(
 
 def configured(data: Mapping[str, Json], registry: Registry) -> Config:
     """The config that plain data describes, as a file would: what `discovery` found takes this way."""
-    return _config(plant(dict(data), "(discovered)"), registry, "", Ledger())
+    ledger = Ledger()
+    return _config(expanded(plant(dict(data), "(discovered)"), {}, ledger), registry, "", ledger)
 
 
 def _config(root: Node, registry: Registry, source: str, ledger: Ledger) -> Config:

@@ -163,7 +163,7 @@ def parse(text: str, file: str = "") -> Node:
 
 def dump(data: Json) -> str:
     """Plain data as YAML that `parse` reads back as equal data."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=MAX_BYTES)
 
 
 class _Composer(yaml.SafeLoader):

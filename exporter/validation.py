@@ -77,7 +77,7 @@ def _place(node: Node, loc: tuple[int | str, ...]) -> tuple[Node, str]:
         child = node.child(step)
         if child is not None:
             node = child
-        if child is not None or number == len(loc):
+        if child is not None or (number == len(loc) and step != "[key]"):
             path += f"[{step}]" if isinstance(step, int) else f".{step}"
     return node, path.removeprefix(".")
 

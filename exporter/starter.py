@@ -1,0 +1,83 @@
+"""What does `gpu-canary init` write? The config that fits this machine, with comments that say why and what else."""
+
+from __future__ import annotations
+
+from exporter.config import DEFAULT_PORT
+from exporter.discovery import Entry, benchmarked
+from exporter.document import dump
+from exporter.entries import Registry
+from exporter.interpreters import Interpreter
+from exporter.survey import Survey
+
+HEADER = f"""\
+# gpu-canary: what it found on this machine, as `gpu-canary init` wrote it. From now on this file is yours.
+#
+#   gpu-canary config check FILE    every error, with its line
+#   gpu-canary explain PROBE        the parameters, metrics and rules of a probe
+#   gpu-canary serve --config.file FILE; kill -HUP it after a change
+#
+# Any text may hold ${{NAME}} from the environment ($$ is a plain $), and any `X_file:` in params reads X from a file.
+# `--profile test` lays FILE's neighbour over it: canary.test.yml over canary.yml.
+
+# web: {{listen_address: 127.0.0.1:{DEFAULT_PORT}, enable_lifecycle: false}}
+# storage: {{retention_time: 30d, retention_size: 1GiB}}
+# log: {{level: info, format: logfmt}}
+# grafana_url: http://127.0.0.1:3000
+"""
+NO_TORCH = """\
+# No Python with torch was found. gpu-canary prepares one of its own for the benchmarks; name yours to use it instead:
+# interpreters: {comfyui: ~/ComfyUI/venv/bin/python}
+"""
+TARGETS = """\
+  # A bound on any metric of a check, and a share of runs that shall succeed:
+  #   targets: [{metric: free_bytes, at_least: 50GiB, severity: critical}]
+  #   objective: 0.99
+"""
+
+
+def starter(config: Entry, registry: Registry, found: Survey) -> str:
+    """The config as commented YAML; it loads as the very config that was discovered."""
+    parts = [HEADER, _interpreters(config, found), "checks:\n" + TARGETS]
+    checks = config["checks"]
+    asked: set[str] = set()
+    for entry in checks if isinstance(checks, list) else ():
+        probe = registry[str(entry["probe"])] if isinstance(entry, dict) else None
+        comment = ""
+        if probe is not None and probe.name not in asked:
+            asked.add(probe.name)
+            comment = f"  # {probe.title} Every {probe.every}.\n" + _others(probe.name, found)
+        parts.append(comment + _indented(dump([entry])))
+    return "\n".join(parts)
+
+
+def _interpreters(config: Entry, found: Survey) -> str:
+    if "interpreters" not in config:
+        return NO_TORCH
+    versions = {i.name: _versions(i) for i in found.interpreters}
+    named = config["interpreters"]
+    lines = [
+        "# The Pythons with torch that were found. Probes and benchmarks name them by `interpreter:`.",
+        "interpreters:",
+    ]
+    for name, path in named.items() if isinstance(named, dict) else ():
+        lines += [f"  # {versions.get(name, '')}", _indented(dump({name: path})).rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _others(probe: str, found: Survey) -> str:
+    """Benchmarks run in one interpreter; the comment names the rest."""
+    used = benchmarked(found)
+    others = [i for i in found.interpreters if i.name != used]
+    if probe != "matmul" or not others:
+        return ""
+    listed = ", ".join(f"{i.name} ({_versions(i)})" for i in others)
+    return f"  # Benchmarks run in one Python. To measure another too, add a check with a name of its own: {listed}.\n"
+
+
+def _versions(interpreter: Interpreter) -> str:
+    python = f", Python {interpreter.python_version}" if interpreter.python_version else ""
+    return "".join(c for c in f"torch {interpreter.torch_version}{python}" if c.isprintable())
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}\n" for line in text.splitlines())

@@ -1,0 +1,198 @@
+"""What is on this machine that deserves a check? Facts for `discovery`, asked through the doors; nothing is started."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exporter.interpreters import Interpreter
+from probes.api import Aborted, Skipped, SubjectFailed, World
+from probes.world.gpus import Gpus
+from probes.world.http import Request, Response
+
+HTTP_SECONDS = 0.25  # of one question; a server on the same machine that needs longer is not worth a delayed start
+SURVEY_SECONDS = 0.3  # of all of them, which are asked at once
+MAX_APPS = 5
+MAX_ANSWER = 8 * 1024 * 1024  # Gradio's /config of a large app
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A model server that may listen on its usual port. `ask` identifies it, `check` is the cheap URL to watch."""
+
+    name: str
+    port: int
+    ask: str
+    check: str
+    known_by: Callable[[Any, Response], bool]
+
+
+def _says(*path: str) -> Callable[[Any, Response], bool]:
+    def known(answer: Any, response: Response) -> bool:
+        for key in path:
+            if not isinstance(answer, dict) or key not in answer:
+                return False
+            answer = answer[key]
+        return True
+
+    return known
+
+
+def _owned_by_vllm(answer: Any, response: Response) -> bool:
+    models = answer.get("data") if isinstance(answer, dict) else None
+    return isinstance(models, list) and any(isinstance(m, dict) and m.get("owned_by") == "vllm" for m in models)
+
+
+def _llama(answer: Any, response: Response) -> bool:
+    return response.headers.get("server") == "llama.cpp" or _says("default_generation_settings")(answer, response)
+
+
+# Anyone may listen on 7860, 8000 and 8080: a server is known by what it answers, never by its port.
+SERVERS = (
+    # https://github.com/ollama/ollama/blob/main/docs/api.md#version
+    Server("ollama", 11434, "/api/version", "/api/version", _says("version")),
+    # https://docs.comfy.org/development/comfyui-server/comms_routes; its answer holds argv, so /prompt is watched
+    Server("comfyui", 8188, "/system_stats", "/prompt", _says("system", "python_version")),
+    # https://github.com/AUTOMATIC1111/stable-diffusion-webui is a Gradio app, and so are most others on this port
+    Server("gradio", 7860, "/config", "/", _says("components")),
+    # https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
+    Server("vllm", 8000, "/v1/models", "/health", _owned_by_vllm),
+    # https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
+    Server("llama.cpp", 8080, "/props", "/health", _llama),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The folder of an application that a found interpreter belongs to; paths are "" where there is no such file."""
+
+    interpreter: str
+    folder: str
+    requirements: str = ""
+    dotenv: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What this machine has. `directories` (name to path) holds one directory for each filesystem.
+
+    `cards` is how many NVIDIA cards there are where driver and bus agree on it, else 0.
+    """
+
+    gpu: bool = False
+    cards: int = 0
+    interpreters: tuple[Interpreter, ...] = ()
+    directories: Mapping[str, str] = field(default_factory=dict)
+    apps: tuple[App, ...] = ()
+    servers: tuple[Server, ...] = ()
+
+
+def survey(world: World, interpreters: Sequence[Interpreter], home: Path) -> Survey:
+    """Look around. The world's token bounds it; what does not answer in time counts as absent."""
+    with_torch = tuple(i for i in interpreters if i.torch_version and _writable(i.name, i.path))
+    apps = tuple(_apps(world, with_torch, home))
+    return Survey(*_gpus(world), with_torch, _directories(world, home, apps), apps, _servers(world))
+
+
+def _writable(name: str, path: str) -> bool:
+    """Can a config hold it? File names may hold bytes that are no text, and `auto` and `self` mean something else."""
+    return name not in ("auto", "self") and name.isprintable() and path.isprintable()
+
+
+def _gpus(world: World) -> tuple[bool, int]:
+    """Is there an NVIDIA card, and how many?"""
+    try:
+        gpus: Gpus = world.gpus()
+    except (SubjectFailed, Aborted):
+        return True, 0  # a driver that hangs has a card to hang on
+    except Skipped:
+        return False, 0
+    # A library without driver and card is a package that somebody installed; where the bus is hidden, nobody can know.
+    silent = gpus.library and (gpus.error not in ("", "driver_not_loaded") or not gpus.bus)
+    agreed = len(gpus.gpus) if len(gpus.gpus) == len(gpus.nvidia) or not gpus.bus else 0
+    return bool(gpus.gpus or gpus.nvidia or silent), agreed
+
+
+def _directories(world: World, home: Path, apps: Sequence[App]) -> dict[str, str]:
+    """The root, the home, and the folders where models pile up, where these are on filesystems of their own."""
+    environ = world.environ()
+    cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
+    wanted = {
+        "root": "/",
+        "home": str(home),
+        "huggingface": environ.get("HF_HUB_CACHE") or environ.get("HF_HOME") or str(cache / "huggingface"),
+        "torch": environ.get("TORCH_HOME") or str(cache / "torch"),
+        "ollama": environ.get("OLLAMA_MODELS") or str(home / ".ollama/models"),
+        **{f"{app.interpreter}-models": f"{app.folder}/models" for app in apps},
+    }
+    found: dict[str, str] = {}
+    devices: set[str] = set()
+    for name, path in wanted.items():
+        device = _device(world, path)
+        if device and device not in devices and _writable(name, path):
+            devices.add(device)
+            found[name] = path
+    return found
+
+
+def _device(world: World, path: str) -> str:
+    try:
+        stat = world.stat(path)
+    except (Skipped, Aborted, ValueError, OSError):
+        return ""  # a hung or forbidden mount is for a configured check to tell
+    return stat.identity.partition(":")[0] if stat is not None and stat.is_dir else ""
+
+
+def _apps(world: World, interpreters: Sequence[Interpreter], home: Path) -> Iterator[App]:
+    """APP/venv/bin/python belongs to the application APP, where that holds requirements or a .env."""
+    own = Path(__file__).parent.parent
+    folders: set[Path] = set()
+    for interpreter in interpreters:
+        folder = Path(interpreter.path).parent.parent.parent
+        if folder in folders or folder in (own, home, Path("/")) or len(folders) == MAX_APPS:
+            continue
+        requirements, dotenv = (
+            str(folder / name) if _is_file(world, folder / name) else "" for name in ("requirements.txt", ".env")
+        )
+        if requirements or dotenv:
+            folders.add(folder)
+            yield App(interpreter.name, str(folder), requirements, dotenv)
+
+
+def _is_file(world: World, path: Path) -> bool:
+    try:
+        stat = world.stat(str(path))
+    except (Skipped, Aborted, ValueError, OSError):
+        return False
+    return stat is not None and not stat.is_dir
+
+
+def _servers(world: World) -> tuple[Server, ...]:
+    answered: set[str] = set()
+    threads = [threading.Thread(target=_ask, args=(world, server, answered), daemon=True) for server in SERVERS]
+    ends = time.monotonic() + SURVEY_SECONDS
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
+    names = frozenset(answered)
+    return tuple(server for server in SERVERS if server.name in names)
+
+
+def _ask(world: World, server: Server, answered: set[str]) -> None:
+    url = f"http://127.0.0.1:{server.port}{server.ask}"
+    try:
+        response = world.http(Request(url, timeout=HTTP_SECONDS, limit=MAX_ANSWER))
+    except (Skipped, Aborted):
+        return
+    try:
+        answer = json.loads(response.body)
+    except (ValueError, RecursionError):
+        answer = None
+    if response.error is None and response.status and server.known_by(answer, response):
+        answered.add(server.name)

@@ -1,0 +1,290 @@
+"""Does a machine without a config get the one that suits it? Recorded machines, and real servers on free ports."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from exporter import survey as survey_module
+from exporter.config import configured, load
+from exporter.discovery import benchmarked, discover
+from exporter.interpreters import Interpreter
+from exporter.starter import starter
+from exporter.survey import SERVERS, Survey, survey
+from exporter.world import http
+from exporter.world.token import Token
+from probes import BUILTIN
+from probes.api import Aborted, Fact, Json, Metric, Params, Probe, SubjectFailed, World
+from probes.rules import GPU_DRIVER_WEDGED
+from probes.testing import RecordedWorld
+from probes.world.files import Stat
+from probes.world.gpus import Gpus
+from probes.world.http import Request, Response
+
+HOME = Path("/home/me")
+COMFYUI = Interpreter("comfyui", "/home/me/ComfyUI/venv/bin/python", "3.12", "2.9.1+cu128")
+OLDER = Interpreter("kohya_ss", "/home/me/kohya_ss/.venv/bin/python", "3.10", "2.4.0+cu121")
+PLAIN = Interpreter("system", "/usr/bin/python3", "3.11", "")
+
+
+class AnyParams(Params):
+    path: str = Field("", description="A path.")
+    url: str = Field("", description="A URL.")
+    requirements: str = Field("", description="A file.")
+    interpreter: str = Field("auto", description="A Python.")
+    expected_cards: int = Field(0, description="How many.")
+
+
+def run(params: Params, world: World) -> Iterator[Fact]:
+    yield from ()
+
+
+NAMES = [name for names in BUILTIN.values() for name in names]
+USED = Metric("memory_used_ratio", "Share.")
+REGISTRY = {name: Probe(name, AnyParams, run, metrics=(USED,), family="environment") for name in NAMES}
+
+
+class Machine(RecordedWorld):
+    """A recorded machine whose directories have a device: `{"mounts": {path: device}}`."""
+
+    def stat(self, path: str) -> Stat | None:
+        if path in self.world.get("mounts", {}):
+            return Stat(0, 0o755, 0, 0.0, is_dir=True, identity=f"{self.world['mounts'][path]}:2")
+        return super().stat(path)
+
+
+def answers(**bodies: Json) -> dict[str, Json]:
+    """Servers that answer their identifying question, by name (`llama` for llama.cpp)."""
+    asked = {s.name.partition(".")[0]: f"GET http://127.0.0.1:{s.port}{s.ask}" for s in SERVERS}
+    return {asked[name]: {"status": 200, "body": json.dumps(body)} for name, body in bodies.items()}
+
+
+ONE_CARD: dict[str, Json] = {
+    "library": True,
+    "driver": "570.86",
+    "gpus": [{"index": 0, "uuid": "GPU-1"}],
+    "pci": [{"address": "0000:01:00.0", "vendor": "nvidia"}],
+}
+WORKSTATION: dict[str, Json] = {
+    "mounts": {"/": 1, "/home/me": 1, "/data/hf": 2, "/home/me/ComfyUI/models": 3, "/home/me/kohya_ss/models": 3},
+    "environ": {"HF_HOME": "/data/hf"},
+    "files": {
+        "/home/me/ComfyUI/requirements.txt": "torch\n",
+        "/home/me/ComfyUI/.env": "HF_TOKEN=x\n",
+        "/home/me/kohya_ss/requirements.txt": "torch\n",
+    },
+    "gpus": ONE_CARD,
+    "http": answers(ollama={"version": "0.5.1"}, comfyui={"system": {"python_version": "3.12"}}),
+}
+
+
+def found(world: dict[str, Json], *interpreters: Interpreter) -> Survey:
+    return survey(Machine(world), interpreters, HOME)
+
+
+def checks(config: dict[str, Json]) -> list[str]:
+    return [check.name for check in configured(config, REGISTRY).checks]
+
+
+def test_a_workstation_gets_a_check_for_everything_it_has() -> None:
+    config = discover(found(WORKSTATION, PLAIN, COMFYUI, OLDER))
+    assert checks(config) == [
+        "platform", "gpu_driver", "disk", "disk:huggingface", "disk:comfyui-models",
+        "torch_import", "torch_import:kohya_ss", "packages:comfyui", "dotenv:comfyui", "packages:kohya_ss",
+        "host", "gpu", "matmul", "memory_copy", "http:ollama", "http:comfyui",
+    ]  # fmt: skip
+    assert config["interpreters"] == {"comfyui": COMFYUI.path, "kohya_ss": OLDER.path}
+
+
+def test_benchmarks_run_in_the_newest_torch_alone() -> None:
+    config = configured(discover(found(WORKSTATION, OLDER, COMFYUI)), REGISTRY)
+    by_name = {check.name: check.params for check in config.checks}
+    assert by_name["matmul"] == by_name["memory_copy"] == AnyParams(interpreter="comfyui")
+    assert by_name["torch_import:kohya_ss"] == AnyParams(interpreter="kohya_ss")
+
+
+def test_a_bare_machine_gets_a_calm_config_that_waits_for_torch() -> None:
+    bare = found({"mounts": {"/": 1}, "gpus": {}}, PLAIN)
+    assert bare == Survey(directories={"root": "/"})
+    config = discover(bare)
+    assert "interpreters" not in config
+    assert checks(config) == ["platform", "disk", "torch_import", "host", "matmul", "memory_copy"]
+    assert benchmarked(bare) == "auto"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        ({}, (False, 0)),
+        (ONE_CARD, (True, 1)),
+        ({"pci": [{"address": "0000:00:02.0", "vendor": "intel"}]}, (False, 0)),
+        ({"pci": [{"address": "0000:01:00.0", "vendor": "nvidia"}]}, (True, 0)),
+        ({"library": True, "error": "driver_not_loaded"}, (False, 0)),
+        ({"library": True, "error": "driver_not_loaded", "bus": False}, (True, 0)),
+        ({"library": True, "error": "lib_rm_version_mismatch"}, (True, 0)),
+        ({"library": True, "gpus": [{"index": 0, "uuid": "GPU-1"}], "bus": False}, (True, 1)),
+        ({**ONE_CARD, "gpus": []}, (True, 0)),
+    ],
+)
+def test_a_card_is_believed_when_the_driver_or_the_bus_shows_one(gpus: Json, expected: tuple[bool, int]) -> None:
+    seen = found({"gpus": gpus})
+    assert (seen.gpu, seen.cards) == expected
+
+
+def test_a_driver_that_hangs_counts_as_a_card_and_a_blind_look_as_none() -> None:
+    class Wedged(Machine):
+        def gpus(self) -> Gpus:
+            raise SubjectFailed(GPU_DRIVER_WEDGED("no answer in 2 s"))
+
+    doors = ("gpus", "files", "directories", "http")
+    assert survey(Wedged({}), (), HOME).gpu is True
+    assert survey(Machine({"blind": dict.fromkeys(doors, "permission")}), (COMFYUI,), HOME) == Survey(
+        interpreters=(COMFYUI,)
+    )
+
+
+def memory_limits(world: dict[str, Json]) -> list[float]:
+    gpu = next(c for c in configured(discover(found(world)), REGISTRY).checks if c.name == "gpu")
+    return [target.at_most or 0 for target in gpu.targets]
+
+
+def test_a_server_that_takes_the_whole_card_by_design_raises_the_memory_target() -> None:
+    vllm = answers(vllm={"object": "list", "data": [{"id": "m", "owned_by": "vllm"}]})
+    assert memory_limits({"gpus": ONE_CARD}) == [0.90, 0.95]
+    assert memory_limits({"gpus": ONE_CARD, "http": vllm}) == [0.96, 0.98]
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("ollama", {"name": "something else"}),
+        ("comfyui", {"system": "yes"}),
+        ("gradio", ["components"]),
+        ("vllm", {"data": [{"owned_by": "me"}, 5]}),
+        ("vllm", {"data": "vllm"}),
+        ("llama", {"status": "ok"}),
+        ("llama", None),
+    ],
+)
+def test_a_stranger_on_a_known_port_is_not_configured(name: str, body: Json) -> None:
+    assert found({"http": answers(**{name: body})}).servers == ()
+
+
+@pytest.mark.parametrize("body", ["", "<html>", "[" * 100_000, "\x00\udcff", "9" * 5000])
+def test_hostile_answers_are_no_servers(body: str) -> None:
+    urls = [f"GET http://127.0.0.1:{s.port}{s.ask}" for s in SERVERS]
+    assert found({"http": {url: {"status": 200, "body": body} for url in urls}}).servers == ()
+
+
+def test_every_known_server_is_recognised_by_its_own_answer() -> None:
+    bodies: dict[str, Json] = {
+        "ollama": {"version": "0.5.1"},
+        "comfyui": {"system": {"python_version": "3.12.3", "argv": ["main.py"]}, "devices": []},
+        "gradio": {"version": "5.0", "components": []},
+        "vllm": {"data": [{"owned_by": "vllm"}]},
+        "llama": {"default_generation_settings": {}},
+    }
+    assert found({"http": answers(**bodies)}).servers == SERVERS
+    loading = {"GET http://127.0.0.1:8080/props": {"status": 503, "headers": {"server": "llama.cpp"}, "body": "{}"}}
+    assert [s.name for s in found({"http": loading}).servers] == ["llama.cpp"]
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b'{"version": "0.5.1"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.server.server_port != Handler.slow:
+            self.wfile.write(body)
+        else:
+            Handler.release.wait(5)
+
+    def log_message(self, *args: object) -> None:
+        """Quiet."""
+
+    slow = 0
+    release = threading.Event()
+
+
+def test_real_servers_are_asked_at_once_and_a_silent_one_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class RealHttp(Machine):
+        def http(self, request: Request) -> Response:
+            return http.fetch(request, Token(5))
+
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(3)]
+    ollama = SERVERS[0]
+    known = [replace(ollama, name=f"s{i}", port=s.server_port) for i, s in enumerate(servers)]
+    Handler.slow = servers[1].server_port
+    monkeypatch.setattr(survey_module, "SERVERS", tuple(known))
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        started = time.monotonic()
+        seen = survey(RealHttp({}), (), HOME).servers
+        took = time.monotonic() - started
+    finally:
+        Handler.release.set()
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+    assert [server.name for server in seen] == ["s0", "s2"]
+    assert (
+        took < 1.5
+    )  # 0.3 s, and a busy machine's patience; asked one after the other, timeouts alone would take longer
+
+
+def test_an_aborted_look_is_an_absent_server() -> None:
+    class Late(Machine):
+        def http(self, request: Request) -> Response:
+            raise Aborted("deadline")
+
+        def stat(self, path: str) -> Stat | None:
+            raise Aborted("deadline")
+
+        def gpus(self) -> Gpus:
+            raise Aborted("deadline")
+
+    assert survey(Late({}), (COMFYUI,), HOME) == Survey(gpu=True, interpreters=(COMFYUI,))
+
+
+HOSTILE = [
+    Interpreter("my $APP: {x}", "/home/me/my $APP: {x}/venv/bin/python", "3.12", "2.9.1\nchecks: []"),
+    Interpreter("#no", "/home/me/#no/ven v/bin/python", "3.12", "2.9.0"),
+    Interpreter("${SECRET}", "/home/me/${SECRET}/venv/bin/python", "3.12", "2.8.0"),
+    Interpreter("ünïcode", "/home/me/ünïcode/venv/bin/python", "3.12", "2.7.0"),
+    Interpreter("long", f"/home/me/{'long word ' * 40}/venv/bin/python", "3.12", "2.6.0"),
+    Interpreter("no-text-\udcff", "/home/me/\udcff/venv/bin/python", "3.12", "2.5.0"),
+    Interpreter("auto", "/home/me/auto/venv/bin/python", "3.12", "99.0"),
+]
+
+
+@pytest.mark.parametrize(
+    "interpreters", [[], [COMFYUI], [OLDER, COMFYUI], HOSTILE], ids=["none", "one", "two", "hostile"]
+)
+def test_what_init_writes_loads_as_the_very_config_that_was_discovered(
+    interpreters: list[Interpreter], tmp_path: Path
+) -> None:
+    seen = found({**WORKSTATION, "http": answers(ollama={"version": "1"})}, *interpreters)
+    path = tmp_path / "canary.yml"
+    path.write_text(starter(discover(seen), REGISTRY, seen), encoding="utf-8")
+    written, discovered = load(path, REGISTRY, environ={}), configured(discover(seen), REGISTRY)
+    assert (written.checks, written.interpreters) == (discovered.checks, discovered.interpreters)
+    assert set(written.interpreters.values()) == {i.path for i in interpreters[:5]}
+
+
+def test_what_init_writes_says_what_it_asks_and_what_else_could_run(tmp_path: Path) -> None:
+    seen = found(WORKSTATION, OLDER, COMFYUI)
+    text = starter(discover(seen), REGISTRY, seen)
+    assert "  # Does a machine without a config get the one that suits it?" in text
+    assert "add a check with a name of its own: kohya_ss (torch 2.4.0+cu121, Python 3.10)." in text
+    assert "# torch 2.9.1+cu128, Python 3.12\n  comfyui: /home/me/ComfyUI/venv/bin/python" in text
+    assert "gpu-canary prepares one of its own" in starter(discover(Survey()), REGISTRY, Survey())
