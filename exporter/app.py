@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from exporter import runner
+from exporter import oneshot
 from exporter.about import Own
 from exporter.config import Config
 from exporter.document import ConfigError
@@ -17,20 +17,18 @@ from exporter.exposition import Exposition
 from exporter.history import History
 from exporter.history_probe import history_probe
 from exporter.journal import Journal
-from exporter.judge import judge
 from exporter.lanes import Lanes
 from exporter.live import live_series
 from exporter.maintenance import Maintenance
 from exporter.maintenance import read as read_maintenance
 from exporter.redaction import Redactor
 from exporter.registry import NoParams, Registry, broken_probe
-from exporter.result import Check, Latest, Outcome, Result
+from exporter.result import Check, Latest, Result
 from exporter.schedule import Running, Schedule, light_slots
 from exporter.web.service import Preparation
-from exporter.world.real import Doors, RealWorld
+from exporter.world.real import Doors
 from exporter.world.token import Token
-from probes.api import Finding, Probe
-from probes.rules import DEADLINE_MISSED
+from probes.api import Probe
 
 log = logging.getLogger("gpu_canary")
 
@@ -64,7 +62,7 @@ class App:
         self.exposition = Exposition(self._own_blocks, lambda: live_series(self.schedule.running()))
         lanes = Lanes({"light": light_slots(self.checks.values()), "worker": WORKER_LANES})
         self.schedule = Schedule(
-            self.execute, self.journal.record, self._late, self._skipped, self.journal.latest, lanes
+            self.execute, self.journal.record, oneshot.late, self._skipped, self.journal.latest, lanes
         )
         self.own.about.reload_time = self.started
         for name, check in self.checks.items():
@@ -126,16 +124,7 @@ class App:
     def execute(self, check: Check, token: Token) -> Result:
         """One run, judged: what the scheduler, `run` and `/probe` all call. It records nothing."""
         latest = self.journal.latest(check.name)
-        world = RealWorld(self.doors, token, latest.remembered if latest else None)
-        return judge(runner.run(check, world, token, self.redact), check.targets)
-
-    def _late(self, check: Check, seconds: float) -> Result:
-        detail = f"still not done after {seconds:.0f} s; its timeout is {check.timeout:g} s"
-        late, light = DEADLINE_MISSED(detail), check.lane == "light"
-        found = late if light else Finding(late.rule, "critical", detail)
-        outcome: Outcome = "error" if light else "failed"
-        started = time.time() - seconds
-        return Result(check.name, check.probe.name, started, seconds, outcome, findings=(found,), detail=detail)
+        return oneshot.execute(check, token, self.doors, self.redact, latest.remembered if latest else None)
 
     def _skipped(self, name: str, reason: str) -> None:
         check = self.checks.get(name)
@@ -199,7 +188,6 @@ class App:
         for name, check in after.items():
             if before.get(name) != check:
                 self.exposition.update(check, self.journal.latest(name), counted=False)
-        self.doors.launcher.know(config.interpreters)
 
     def _named(self, config: Config) -> dict[str, Check]:
         """The configured checks, those of plugins that did not load, and the one about our own history."""
