@@ -25,6 +25,7 @@ from exporter.redaction import Redactor
 from exporter.registry import NoParams, Registry, broken_probe
 from exporter.result import Check, Latest, Result
 from exporter.schedule import Running, Schedule, light_slots
+from exporter.storage import HISTORY
 from exporter.web.service import Preparation
 from exporter.world.real import Doors
 from exporter.world.token import Token
@@ -54,7 +55,7 @@ class App:
         self._reloading = threading.Lock()
         storage = config.storage
         self.storage = Path(storage.path)
-        self.history = History(self.storage / "history.sqlite", storage.retention_time, storage.retention_size)
+        self.history = History(self.storage / HISTORY, storage.retention_time, storage.retention_size)
         self.checks = self._named(config)
         self.history.know({name: check.fingerprint for name, check in self.checks.items()})
         self.journal = Journal(self.history, self.history.latest())
@@ -192,8 +193,12 @@ class App:
     def _named(self, config: Config) -> dict[str, Check]:
         """The configured checks, those of plugins that did not load, and the one about our own history."""
         checks = [*config.checks, house_check("history", history_probe(self.history), every=60.0)]
-        checks += [house_check(f"plugin:{b.name}", broken_probe(b), every=3600.0) for b in self.registry.broken]
-        return {check.name: check for check in checks}
+        return {check.name: check for check in (*checks, *plugin_checks(self.registry))}
+
+
+def plugin_checks(registry: Registry) -> list[Check]:
+    """One check in `error` for each plugin that did not load."""
+    return [house_check(f"plugin:{b.name}", broken_probe(b), every=3600.0) for b in registry.broken]
 
 
 def house_check(name: str, probe: Probe[NoParams], every: float) -> Check:

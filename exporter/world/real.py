@@ -29,7 +29,7 @@ class Doors:
 
     def close(self) -> None:
         """End the workers and let go of the driver."""
-        self.launcher.kill_all()
+        self.launcher.close()
         self.gpus.close()
 
 
