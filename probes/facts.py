@@ -96,7 +96,8 @@ class Metric:
         if not re.fullmatch(r"[a-z][a-z0-9_]*[a-z0-9]", self.name):
             raise ValueError(f"metric {self.name!r}: use snake_case")
         suffix = SUFFIX.get(self.kind, "")
-        if not self.name.endswith(suffix) or (self.kind == "gauge" and self.name.endswith(("_total", "_info"))):
+        ending = f"_{self.name}"  # so that `gpucanary_gpu_info` may be the metric `info` of the probe `gpu`
+        if not ending.endswith(suffix) or (self.kind == "gauge" and ending.endswith(("_total", "_info"))):
             raise ValueError(
                 f"metric {self.name!r}: a {self.kind} ends in {suffix or 'its unit, not in _total or _info'}"
             )

@@ -19,7 +19,8 @@ RECOVERY_ACTION = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
 MEMORY_V2 = 0x02000028  # nvmlMemory_v2: sizeof(struct) | version << 24
 LIMITS = {"shutdown": 0, "slowdown": 1, "memory_max": 2, "gpu_max": 3}  # nvmlTemperatureThresholds_t
 CLOCKS = {"sm": 1, "memory": 2}  # nvmlClockType_t
-ECC = {"corrected_volatile": (0, 0), "uncorrected_volatile": (1, 0), "corrected": (0, 1), "uncorrected": (1, 1)}
+ECC = {"corrected": 0, "uncorrected": 1}  # nvmlMemoryErrorType_t
+VOLATILE, AGGREGATE = 0, 1  # nvmlEccCounterType_t
 REMAPPED = ("corrected", "uncorrected", "pending", "failure")
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO in Linux's include/linux/proc_ns.h
 
@@ -40,7 +41,7 @@ class Processes:
 
     def ours(self, pid: int) -> bool:
         """Is it a child of this process, however many forks below?"""
-        for _ in range(16):
+        for _ in range(16 if self.visible else 0):
             if pid == os.getpid():
                 return True
             after_name = self._read(pid, "stat").rpartition(")")[2].split()
@@ -50,7 +51,7 @@ class Processes:
         return False
 
     def _read(self, pid: int, name: str) -> str:
-        if not self.visible:
+        if not self.visible:  # the number would be somebody else's
             return ""
         try:
             return (self._proc / str(pid) / name).read_text(encoding="utf-8", errors="replace")
@@ -127,11 +128,8 @@ class Card:
             pcie_width=self._whole("nvmlDeviceGetCurrPcieLinkWidth"),
             pcie_width_max=self._whole("nvmlDeviceGetMaxPcieLinkWidth"),
             pcie_replays=self._whole("nvmlDeviceGetPcieReplayCounter"),
-            ecc={
-                k: n
-                for k, which in ECC.items()
-                if (n := self._whole("nvmlDeviceGetTotalEccErrors", *which)) is not None
-            },
+            ecc=self._ecc(AGGREGATE),
+            ecc_volatile=self._ecc(VOLATILE),
             remapped_rows=dict(zip(REMAPPED, self._ask("nvmlDeviceGetRemappedRows") or (), strict=False)),
             energy=self._number("nvmlDeviceGetTotalEnergyConsumption", scale=1e-3),
             recovery_action=self._recovery(),
@@ -150,6 +148,10 @@ class Card:
         if mask is None:  # the name before driver 535
             mask = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         return None if mask is None else {reason: bool(mask & bit) for reason, bit in THROTTLE.items()}
+
+    def _ecc(self, since: int) -> Mapping[str, int]:
+        counts = {kind: self._whole("nvmlDeviceGetTotalEccErrors", number, since) for kind, number in ECC.items()}
+        return {kind: count for kind, count in counts.items() if count is not None}
 
     def _recovery(self) -> str | None:
         fields = self._ask("nvmlDeviceGetFieldValues", (RECOVERY_ACTION,))

@@ -60,21 +60,21 @@ class Gpu:
     pcie_width: int | None = None
     pcie_width_max: int | None = None
     pcie_replays: int | None = None
-    ecc: Mapping[str, int] = field(
-        default_factory=dict
-    )  # corrected, uncorrected (for ever), *_volatile (since driver load)
+    ecc: Mapping[str, int] = field(default_factory=dict)  # corrected, uncorrected: over the card's life
+    ecc_volatile: Mapping[str, int] = field(default_factory=dict)  # the same since the driver loaded
     remapped_rows: Mapping[str, int] = field(default_factory=dict)  # corrected, uncorrected, pending, failure
     energy: float | None = None  # joules since the driver loaded
     recovery_action: str | None = None  # none, reset, reboot, drain, drain_and_reset, ...
     mig: bool = False
     processes: tuple[GpuProcess, ...] | None = None
     xids: Mapping[int, Xid] = field(default_factory=dict)
-    peaks: Mapping[str, float] = field(
-        default_factory=dict
-    )  # last minute: utilization, memory_used, power, temperature
-    unreadable: Mapping[str, str] = field(
-        default_factory=dict
-    )  # what NVML failed to answer, though the card supports it
+    peaks: Mapping[str, float] = field(default_factory=dict)  # of the last minute: utilization, memory_used, power, ...
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # what NVML should answer, and fails to
+
+    @property
+    def memory_used_ratio(self) -> float | None:
+        """Share of the memory that is allocated."""
+        return self.memory_used / self.memory_total if self.memory_used is not None and self.memory_total else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,8 @@ class Gpus:
 
     @property
     def nvidia(self) -> tuple[PciGpu, ...]:
-        """The NVIDIA cards on the PCI bus."""
-        return tuple(card for card in self.pci if card.vendor == "nvidia")
+        """The NVIDIA cards on the PCI bus, but for those that were handed to a virtual machine."""
+        return tuple(card for card in self.pci if card.vendor == "nvidia" and card.driver != "vfio-pci")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,8 @@ class Stub:
         """Change lines of the file, all at once; a value of None takes its line away (that is "not supported")."""
         self.values = {k: v for k, v in {**self.values, **values}.items() if v is not None}
         fresh = self.file.with_suffix(".new")
-        fresh.write_text("".join(f"{key} {value}\n" for key, value in self.values.items()))
+        text = "".join(f"{key} {value}\n" for key, value in self.values.items())
+        fresh.write_text(text, encoding="utf-8", errors="surrogateescape")
         os.replace(fresh, self.file)
 
     def raise_xid(self, card: int, xid: int) -> None:
@@ -68,46 +69,48 @@ class Stub:
         self.set({f"event{self.events}": f"{card} {xid}"})
 
 
+# A healthy, idle 24 GiB GeForce that tells nearly everything.
+ALIKE: Mapping[str, object] = {
+    "name": "NVIDIA GeForce RTX 4090",
+    "event_types": 8,
+    "utilization": 0,
+    "memory_utilization": 0,
+    "memory_total": 24564 * MIB,
+    "memory_used": 512 * MIB,
+    "memory_reserved": 346 * MIB,
+    "temperature": 41,
+    "temperature_margin": 49,
+    "shutdown_limit": 100,
+    "slowdown_limit": 97,
+    "gpu_limit": 90,
+    "power": 32_500,
+    "power_limit": 450_000,
+    "power_default_limit": 450_000,
+    "energy": 123_456_000,
+    "clock_sm": 210,
+    "clock_memory": 405,
+    "clock_max_sm": 3105,
+    "clock_max_memory": 10501,
+    "throttle": 1,
+    "pcie_generation": 1,
+    "pcie_generation_max": 4,
+    "pcie_width": 16,
+    "pcie_width_max": 16,
+    "pcie_replays": 0,
+    "ecc_corrected_volatile": 0,
+    "ecc_uncorrected_volatile": 0,
+    "ecc_corrected_aggregate": 3,
+    "ecc_uncorrected_aggregate": 0,
+    "remap_corrected": 0,
+    "recovery_action": 0,
+    "mig": 0,
+    "processes": "",
+}
+
+
 def _card(index: int) -> dict[str, object]:
-    """A healthy, idle card; a 24 GiB GeForce that tells nearly everything."""
-    values: dict[str, object] = {
-        "name": "NVIDIA GeForce RTX 4090",
-        "uuid": UUIDS[index],
-        "pci": f"0000{BUS_IDS[index].upper()}",  # NVML writes the PCI domain with eight digits
-        "event_types": 8,
-        "utilization": 0,
-        "memory_utilization": 0,
-        "memory_total": 24564 * MIB,
-        "memory_used": 512 * MIB,
-        "memory_reserved": 346 * MIB,
-        "temperature": 41,
-        "temperature_margin": 49,
-        "shutdown_limit": 100,
-        "slowdown_limit": 97,
-        "gpu_limit": 90,
-        "power": 32_500,
-        "power_limit": 450_000,
-        "power_default_limit": 450_000,
-        "energy": 123_456_000,
-        "clock_sm": 210,
-        "clock_memory": 405,
-        "clock_max_sm": 3105,
-        "clock_max_memory": 10501,
-        "throttle": 1,
-        "pcie_generation": 1,
-        "pcie_generation_max": 4,
-        "pcie_width": 16,
-        "pcie_width_max": 16,
-        "pcie_replays": 0,
-        "ecc_corrected_volatile": 0,
-        "ecc_uncorrected_volatile": 0,
-        "ecc_corrected_aggregate": 3,
-        "ecc_uncorrected_aggregate": 0,
-        "remap_corrected": 0,
-        "recovery_action": 0,
-        "mig": 0,
-        "processes": "",
-    }
+    # NVML writes the PCI domain with eight digits.
+    values = {**ALIKE, "uuid": UUIDS[index], "pci": f"0000{BUS_IDS[index].upper()}"}
     return {f"gpu{index}.{key}": value for key, value in values.items()}
 
 
