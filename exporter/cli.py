@@ -1,0 +1,181 @@
+"""What was typed, and which command answers? Words to calls: every flag stands here, every command in `commands/`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from exporter import VERSION
+from exporter.console import Console, Mistake, escaped
+
+OK, FINDINGS, USAGE, OUR_FAULT = 0, 1, 2, 3
+EPILOG = """\
+Without a command, or with flags alone, it serves: `gpu-canary --config.file=canary.yml`.
+
+exit codes:
+  0  all is well, or does not apply to this machine
+  1  findings: something is degraded or failed
+  2  usage or config: the message says what to change
+  3  nobody knows: our own error, or we could not look (blind), or the run was put off
+
+Every flag --section.name that takes a value may come from the environment: --web.listen-address is
+GPU_CANARY_WEB_LISTEN_ADDRESS. Where a config file says the same, the flag wins.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors end with the nearest spelling and where to read on."""
+
+    def __init__(self, **options: object) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]  # argparse's own options
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(action, f"{value!r} is unknown{_hint(str(value), known)}")
+
+    def unknown(self, word: str) -> NoReturn:
+        options = [name for action in self._actions for name in action.option_strings]
+        name = word.partition("=")[0]
+        self.error(f"unknown {'flag' if word.startswith('-') else 'argument'} {escaped(name)!r}{_hint(name, options)}")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; `{self.prog} --help` tells all\n")
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    from exporter.validation import nearest  # 0.2 s of imports that only a mistake pays
+
+    return nearest(word, known) or f"; expected one of {', '.join(known)}"
+
+
+def parser(environ: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
+    """The whole command line. `environ` holds the flags' twins."""
+    top = _Parser(prog="gpu-canary", description="Is this machine fit for its GPU work?", epilog=EPILOG)
+    top.add_argument("--version", action="version", version=f"gpu-canary {VERSION}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    flags = _Flags(environ)
+
+    def command(name: str, does: str, *shared: _Parser) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", parents=shared)
+        added.set_defaults(chosen=added)
+        return added
+
+    serve = command("serve", "run the exporter until SIGTERM; SIGHUP reloads the config", flags.source, flags.storage)
+    flags.of_serve(serve)
+    run = command("run", "run checks once, exactly as the exporter does", flags.source, flags.storage, flags.output)
+    _of_run(run)
+    listed = command("list", "list the probes there are, or the configured checks", flags.source, flags.output)
+    listed.add_argument("--checks", action="store_true", help="the configured checks instead of the probes")
+    explain = command("explain", "tell all about one probe: params, metrics, rules, remedies", flags.output)
+    explain.add_argument("probe", metavar="PROBE")
+    status = command("status", "ask the running exporter what is wrong now", flags.source, flags.storage, flags.output)
+    status.add_argument("--url", help="where the exporter answers, when it is not found by itself")
+    status.add_argument("--prometheus", metavar="URL", help="ask that Prometheus whether we are scraped and alerted on")
+    _of_maintenance(command("maintenance", "mute the alerts while somebody works here", flags.storage, flags.output))
+    _of_config(command("config", "check a config file, or print its JSON Schema"), flags)
+    init = command("init", "write a commented config for what this machine has", flags.output)
+    init.add_argument("--output", default="gpu-canary.yml", metavar="FILE", help="default: %(default)s; - is stdout")
+    init.add_argument("--force", action="store_true", help="replace FILE when it exists")
+    verify = command("verify", "prove that a probe keeps the contract (probes/testing.py)", flags.output)
+    verify.add_argument("probe", metavar="MODULE:PROBE", help="an importable module and the probe's name in it")
+    command("version", "print versions", flags.output)
+    return top
+
+
+class _Flags:
+    """Flags that several commands share, as parents of their parsers."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.output, self.source, self.storage = (_Parser(add_help=False) for _ in range(3))
+        self.output.add_argument("--json", action="store_true", help="print JSON")
+        self._add(self.source, "--config.file", "FILE", "the config; without one it is built from what is found here")
+        self._add(self.source, "--config.profile", "NAME", "lay FILE's overlay over it: config.NAME.yml")
+        default = "$XDG_STATE_HOME/gpu-canary, or what systemd's StateDirectory= says"
+        self._add(self.storage, "--storage.path", "DIR", f"where history is kept; default: {default}")
+
+    def _add(self, to: argparse.ArgumentParser, name: str, metavar: str, text: str, *choices: str) -> None:
+        twin = "GPU_CANARY_" + name.strip("-").replace(".", "_").replace("-", "_").upper()
+        known = choices or None
+        to.add_argument(name, default=self._environ.get(twin), metavar=metavar, choices=known, help=text)
+
+    def of_serve(self, serve: argparse.ArgumentParser) -> None:
+        self._add(serve, "--web.listen-address", "HOST:PORT", "where to listen; default: 127.0.0.1:19835")
+        self._add(serve, "--web.config.file", "FILE", "TLS and users, in the format of Prometheus's exporter-toolkit")
+        self._add(serve, "--web.external-url", "URL", "how people reach us from outside")
+        self._add(serve, "--web.route-prefix", "PATH", "prefix of all our paths; default: /")
+        self._add(serve, "--storage.retention.time", "30d", "how long runs are kept; default: 30d")
+        self._add(serve, "--storage.retention.size", "1GiB", "how large history may grow; default: 1GiB")
+        levels = ("debug", "info", "warn", "error")
+        self._add(serve, "--log.level", "LEVEL", f"{', '.join(levels)}; default: info", *levels)
+        self._add(serve, "--log.format", "FORMAT", "logfmt or json; default: logfmt", "logfmt", "json")
+        serve.add_argument(
+            "--web.enable-lifecycle", action="store_true", default=None, help="allow reload and run now by POST"
+        )
+        serve.add_argument("--config.check", action="store_true", help="check the config and exit")
+        serve.add_argument("--version", action="version", version=f"gpu-canary {VERSION}")
+
+
+def _of_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "name", metavar="CHECK|PROBE|FAMILY", help="a check's name wins over a probe's, that over a family's"
+    )
+    run.add_argument(
+        "--param", action="append", default=[], metavar="KEY=VALUE", help="repeatable; lists and mappings as JSON"
+    )
+    run.add_argument("--interpreter", metavar="NAME", help="short for --param interpreter=NAME")
+    run.add_argument("--timeout", metavar="30s", help="longest run of each check")
+    run.add_argument("--record", action="store_true", help="add the results to history")
+
+
+def _of_maintenance(maintenance: argparse.ArgumentParser) -> None:
+    maintenance.add_argument("action", choices=("on", "off", "show"), metavar="on|off|show")
+    maintenance.add_argument("--for", dest="length", metavar="2h", help="how long; it ends by itself")
+    maintenance.add_argument("--why", metavar="TEXT", help="what is being done, for whoever looks")
+
+
+def _of_config(config: argparse.ArgumentParser, flags: _Flags) -> None:
+    actions = config.add_subparsers(dest="action", metavar="check|schema", required=True, parser_class=_Parser)
+    check = actions.add_parser("check", help="print every error of a config file", parents=[flags.output])
+    check.add_argument("file", metavar="FILE")
+    check.add_argument("--config.profile", metavar="NAME", help="with the overlay of that profile")
+    schema = actions.add_parser("schema", help="print the JSON Schema for editors", parents=[flags.output])
+    for action in (check, schema):
+        action.set_defaults(chosen=action)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code (see EPILOG)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
+        words = ["serve", *words]
+    args, strange = parser().parse_known_args(words)
+    if strange:
+        args.chosen.unknown(strange[0])
+    return _answer(args, Console(as_json=getattr(args, "json", False)))
+
+
+def _answer(args: argparse.Namespace, console: Console) -> int:
+    try:
+        command = importlib.import_module(f"exporter.commands.{args.command}")
+        return int(command.main(args, console))
+    except Mistake as mistake:
+        console.trouble(str(mistake))
+        return USAGE
+    except KeyboardInterrupt:
+        return 130  # 128 + SIGINT, as every shell does it
+    except (
+        BrokenPipeError
+    ):  # `gpu-canary list | head`; see https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception:
+        console.trouble(f"{traceback.format_exc()}\nThis is our fault, not yours: please report it with these lines.")
+        return OUR_FAULT

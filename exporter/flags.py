@@ -1,0 +1,68 @@
+"""Which config holds for this command? The file's, or one for what this machine has; over either, the flags."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from exporter.config import Config, ConfigError, Log, Storage, Web, configured, load
+from exporter.console import Mistake
+from exporter.discovery import discover
+from exporter.document import Ledger, Node, plant
+from exporter.machine import Machine
+from exporter.registry import Registry
+from exporter.storage import default_storage
+from exporter.validation import validated
+
+SECTIONS: Mapping[str, type[Any]] = {"web": Web, "storage": Storage, "log": Log}
+
+
+def wanted(args: argparse.Namespace, registry: Registry, machine: Machine) -> Config:
+    """The config this command line asks for. Mistake says everything that is wrong with it."""
+    try:
+        config = over(read(args, registry) or found(registry, machine), args)
+    except ConfigError as error:
+        raise Mistake(f"the config cannot be used:\n{error}") from None
+    machine.named = config.interpreters
+    return config
+
+
+def read(args: argparse.Namespace, registry: Registry) -> Config | None:
+    """The config of --config.file and --config.profile; None without a file. ConfigError when it is wrong."""
+    given = vars(args)
+    file, profile = given["config.file"], given["config.profile"] or ""
+    if profile and not file:
+        raise Mistake("--config.profile lays an overlay over a file: give --config.file too")
+    return load(file, registry.probes, profile) if file else None
+
+
+def found(registry: Registry, machine: Machine) -> Config:
+    """A config for what this machine has."""
+    return configured(discover(machine.survey()), registry.probes)
+
+
+def over(config: Config, args: argparse.Namespace) -> Config:
+    """`config` with the flags laid over it: `--storage.retention.time` is its `storage.retention_time`."""
+    ledger = Ledger()
+    for section, model in SECTIONS.items():
+        given = {flag: value for flag, value in vars(args).items() if _section(flag) == section and value is not None}
+        node = Node({_key(flag): plant(value, f"--{flag.replace('_', '-')}") for flag, value in given.items()})
+        values = validated(model, node, section, ledger)
+        changes = {_key(flag): getattr(values, _key(flag)) for flag in given} if values else {}
+        config = replace(config, **{section: replace(getattr(config, section), **changes)})
+    if ledger.problems:
+        raise ConfigError(ledger.problems)
+    path = config.storage.path or str(default_storage(os.environ))
+    return replace(config, storage=replace(config.storage, path=str(Path(path).absolute())))
+
+
+def _section(flag: str) -> str:
+    return flag.partition(".")[0]
+
+
+def _key(flag: str) -> str:
+    return flag.partition(".")[2].replace(".", "_")
