@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from exporter.document import ConfigError, Ledger, Node, Problem, plant
-from exporter.entries import INTERPRETERS, CheckEntry, Entry, Registry, checks
+from exporter.entries import INTERPRETERS, CheckEntry, Entry, Probes, checks
 from exporter.overlay import gathered
 from exporter.result import Check
-from exporter.secret import expanded, located
+from exporter.secret import located
 from exporter.validation import validated
 from probes.api import Bytes, Duration, Json
 
@@ -132,7 +132,7 @@ class Settings(Entry):
 
 
 def load(
-    path: str | os.PathLike[str], registry: Registry, profile: str = "", environ: Mapping[str, str] = os.environ
+    path: str | os.PathLike[str], registry: Probes, profile: str = "", environ: Mapping[str, str] = os.environ
 ) -> Config:
     """The config in a file, its includes and its profile's overlay. ConfigError holds everything that is wrong."""
     ledger = Ledger()
@@ -140,13 +140,12 @@ def load(
     return _config(root, registry, os.fspath(path), ledger)
 
 
-def configured(data: Mapping[str, Json], registry: Registry) -> Config:
-    """The config that plain data describes, as a file would: what `discovery` found takes this way."""
-    ledger = Ledger()
-    return _config(expanded(plant(dict(data), "(discovered)"), {}, ledger), registry, "", ledger)
+def configured(data: Mapping[str, Json], registry: Probes) -> Config:
+    """The config that plain data describes, as a file would: what `discovery` found takes this way. `$` is plain."""
+    return _config(plant(dict(data), "(discovered)"), registry, "", Ledger())
 
 
-def _config(root: Node, registry: Registry, source: str, ledger: Ledger) -> Config:
+def _config(root: Node, registry: Probes, source: str, ledger: Ledger) -> Config:
     unread = bool(ledger.problems) and not root.pairs()  # the file's own problem says it all
     rest = replace(root, value={k: v for k, v in root.pairs().items() if k != "checks"})
     settings = validated(Settings, _with_places(rest), "", ledger)

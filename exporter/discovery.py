@@ -23,8 +23,7 @@ def discover(found: Survey) -> Entry:
     if found.interpreters:
         config["interpreters"] = {i.name: i.path for i in found.interpreters}
     config["checks"] = [*_environment(found), *_hardware(found), *_benchmarks(found), *_services(found.servers)]
-    escaped = _escaped(config)
-    return escaped if isinstance(escaped, dict) else config
+    return config
 
 
 def benchmarked(found: Survey) -> str:
@@ -82,19 +81,12 @@ def _benchmarks(found: Survey) -> Iterator[Entry]:
 
 def _services(servers: tuple[Server, ...]) -> Iterator[Entry]:
     for server in servers:
-        url = f"http://127.0.0.1:{server.port}{server.check}"
-        yield {"probe": "http", "name": f"http:{server.name}", "params": {"url": url}}
+        params: Entry = {"url": f"http://127.0.0.1:{server.port}{server.check}"}
+        if server.method != "GET":
+            params["method"] = server.method
+        yield {"probe": "http", "name": f"http:{server.name}", "params": params}
 
 
 def _slug(name: str) -> str:
     """What may stand in a check's name."""
     return re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)[:40]
-
-
-def _escaped(value: Json) -> Json:
-    """`$` doubled: in a config it would begin a reference to the environment."""
-    if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_escaped(item) for item in value]
-    return value.replace("$", "$$") if isinstance(value, str) else value

@@ -18,7 +18,7 @@ from exporter.validation import nearest, shown, validated
 from probes.api import Duration, Params, Probe, Severity
 from probes.params import DURATION_PATTERN, SIZE_PATTERN, parse_bytes, parse_duration
 
-Registry = Mapping[str, Probe[Any]]
+Probes = Mapping[str, Probe[Any]]
 YEAR = 366 * 86400.0
 CAP = 0.9  # a probe's default timeout gives way to a short `every`; a timeout that is written down does not
 INTERPRETERS = ("auto", "self")
@@ -104,7 +104,7 @@ class CheckEntry(Entry):
     enabled: bool = Field(True, description="false: validated, never run.")
 
 
-def checks(root: Node, registry: Registry, ledger: Ledger) -> tuple[Check, ...]:
+def checks(root: Node, registry: Probes, ledger: Ledger) -> tuple[Check, ...]:
     """Every enabled check under `checks:`; whatever is wrong with any of them lands in the ledger."""
     listed = root.get("checks")
     if listed is None or not isinstance(listed.value, tuple):
@@ -126,7 +126,7 @@ def checks(root: Node, registry: Registry, ledger: Ledger) -> tuple[Check, ...]:
     return tuple(built)
 
 
-def _check(node: Node, key: str, registry: Registry, ledger: Ledger, interpreters: Mapping[str, Node]) -> Check | None:
+def _check(node: Node, key: str, registry: Probes, ledger: Ledger, interpreters: Mapping[str, Node]) -> Check | None:
     entry = validated(CheckEntry, node, key, ledger)
     wanted = node.get("probe")
     if wanted is None or not isinstance(wanted.value, str):

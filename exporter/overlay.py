@@ -1,6 +1,6 @@
 """Which files make one config? The file, what it includes, and over it the overlay of a profile.
 
-`--profile test` lays `config.test.yml`, beside `config.yml`, over it: mappings are merged key by key, checks by their
+`--config.profile=test` lays `config.test.yml`, beside `config.yml`, over it: mappings are merged key by key, checks by their
 name (an unknown name is a new check), everything else is replaced.
 """
 

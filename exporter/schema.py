@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exporter.config import Settings
-from exporter.entries import Registry
+from exporter.entries import Probes
 from probes.api import Probe
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -15,7 +15,7 @@ REFERENCE = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*\}"}
 Schema = dict[str, Any]
 
 
-def schema(registry: Registry) -> Schema:
+def schema(registry: Probes) -> Schema:
     """The schema of a config, an included file or an overlay (so nothing is required but a check's probe or name)."""
     root = _with_references(Settings.model_json_schema(ref_template="#/$defs/{model}"))
     entry = root["$defs"]["CheckEntry"]

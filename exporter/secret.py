@@ -69,7 +69,7 @@ def revealed(node: Node, model: type, key: str, ledger: Ledger) -> Node:
                 values[field] = _from_file(pointer, f"{key}.{name}", ledger)
     for name, child in values.items():
         if _holds(known.get(name), Secret):
-            values[name] = _marked(child, ledger)
+            values[name] = _marked(_opened(child, f"{key}.{name}", ledger), ledger)
         for below in models_below(known.get(name)):
             if issubclass(below, BaseModel):
                 values[name] = _below(values[name], below, f"{key}.{name}", ledger)
@@ -109,12 +109,26 @@ def _from_file(pointer: Node, key: str, ledger: Ledger) -> Node:
     return replace(pointer, value=text, secret=True)
 
 
+def _opened(node: Node, key: str, ledger: Ledger) -> Node:
+    """A mapping of secrets (headers) with each `X_file` replaced by X."""
+    if not isinstance(node.value, dict):
+        return node
+    values: dict[str, Node] = {}
+    for name, child in node.value.items():
+        plain = name.removesuffix("_file")
+        if plain != name and plain in node.value:
+            ledger.wrong(child, f"{key}.{name}", f"give either {plain} or {name}, not both")
+        else:
+            values[plain] = child if plain == name else _from_file(child, f"{key}.{name}", ledger)
+    return replace(node, value=values)
+
+
 def _marked(node: Node, ledger: Ledger) -> Node:
     if isinstance(node.value, dict):
         return replace(node, value={k: _marked(v, ledger) for k, v in node.value.items()})
     if isinstance(node.value, tuple):
         return replace(node, value=tuple(_marked(v, ledger) for v in node.value))
-    if node.value is not None:
+    if node.value is not None and not node.secret:
         noted(str(node.value), ledger)
     return replace(node, secret=True)
 

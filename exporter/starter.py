@@ -5,9 +5,10 @@ from __future__ import annotations
 from exporter.config import DEFAULT_PORT
 from exporter.discovery import Entry, benchmarked
 from exporter.document import dump
-from exporter.entries import Registry
+from exporter.entries import Probes
 from exporter.interpreters import Interpreter
 from exporter.survey import Survey
+from probes.api import Json
 
 HEADER = f"""\
 # gpu-canary: what it found on this machine, as `gpu-canary init` wrote it. From now on this file is yours.
@@ -17,7 +18,7 @@ HEADER = f"""\
 #   gpu-canary serve --config.file FILE; kill -HUP it after a change
 #
 # Any text may hold ${{NAME}} from the environment ($$ is a plain $), and any `X_file:` in params reads X from a file.
-# `--profile test` lays FILE's neighbour over it: canary.test.yml over canary.yml.
+# `--config.profile=test` lays a neighbour of FILE over it: canary.test.yml over canary.yml.
 
 # web: {{listen_address: 127.0.0.1:{DEFAULT_PORT}, enable_lifecycle: false}}
 # storage: {{retention_time: 30d, retention_size: 1GiB}}
@@ -35,7 +36,7 @@ TARGETS = """\
 """
 
 
-def starter(config: Entry, registry: Registry, found: Survey) -> str:
+def starter(config: Entry, registry: Probes, found: Survey) -> str:
     """The config as commented YAML; it loads as the very config that was discovered."""
     parts = [HEADER, _interpreters(config, found), "checks:\n" + TARGETS]
     checks = config["checks"]
@@ -46,7 +47,7 @@ def starter(config: Entry, registry: Registry, found: Survey) -> str:
         if probe is not None and probe.name not in asked:
             asked.add(probe.name)
             comment = f"  # {probe.title} Every {probe.every}.\n" + _others(probe.name, found)
-        parts.append(comment + _indented(dump([entry])))
+        parts.append(comment + _indented(dump(_escaped([entry]))))
     return "\n".join(parts)
 
 
@@ -60,7 +61,7 @@ def _interpreters(config: Entry, found: Survey) -> str:
         "interpreters:",
     ]
     for name, path in named.items() if isinstance(named, dict) else ():
-        lines += [f"  # {versions.get(name, '')}", _indented(dump({name: path})).rstrip()]
+        lines += [f"  # {versions.get(name, '')}", _indented(dump(_escaped({name: path}))).rstrip()]
     return "\n".join(lines) + "\n"
 
 
@@ -81,3 +82,12 @@ def _versions(interpreter: Interpreter) -> str:
 
 def _indented(text: str) -> str:
     return "".join(f"  {line}\n" for line in text.splitlines())
+
+
+def _escaped(value: Json) -> Json:
+    """`$` doubled: in a file it would begin a reference to the environment."""
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value

@@ -23,13 +23,14 @@ MAX_ANSWER = 8 * 1024 * 1024  # Gradio's /config of a large app
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A model server that may listen on its usual port. `ask` identifies it, `check` is the cheap URL to watch."""
+    """A model server that may listen on its usual port. `ask` identifies it, `check` is the cheap path to watch."""
 
     name: str
     port: int
     ask: str
     check: str
     known_by: Callable[[Any, Response], bool]
+    method: str = "GET"  # of the check
 
 
 def _says(*path: str) -> Callable[[Any, Response], bool]:
@@ -58,8 +59,9 @@ SERVERS = (
     Server("ollama", 11434, "/api/version", "/api/version", _says("version")),
     # https://docs.comfy.org/development/comfyui-server/comms_routes; its answer holds argv, so /prompt is watched
     Server("comfyui", 8188, "/system_stats", "/prompt", _says("system", "python_version")),
-    # https://github.com/AUTOMATIC1111/stable-diffusion-webui is a Gradio app, and so are most others on this port
-    Server("gradio", 7860, "/config", "/", _says("components")),
+    # https://github.com/AUTOMATIC1111/stable-diffusion-webui is a Gradio app, and so are most others on this port;
+    # its page carries the whole user interface, often more than a MiB
+    Server("gradio", 7860, "/config", "/", _says("components"), method="HEAD"),
     # https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
     Server("vllm", 8000, "/v1/models", "/health", _owned_by_vllm),
     # https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
@@ -96,7 +98,8 @@ def survey(world: World, interpreters: Sequence[Interpreter], home: Path) -> Sur
     """Look around. The world's token bounds it; what does not answer in time counts as absent."""
     with_torch = tuple(i for i in interpreters if i.torch_version and _writable(i.name, i.path))
     apps = tuple(_apps(world, with_torch, home))
-    return Survey(*_gpus(world), with_torch, _directories(world, home, apps), apps, _servers(world))
+    directories, servers = _directories(world, home, apps), _servers(world)
+    return Survey(*_gpus(world), with_torch, directories, apps, servers)  # the driver last: it may use up the time
 
 
 def _writable(name: str, path: str) -> bool:

@@ -38,6 +38,7 @@ PLAIN = Interpreter("system", "/usr/bin/python3", "3.11", "")
 class AnyParams(Params):
     path: str = Field("", description="A path.")
     url: str = Field("", description="A URL.")
+    method: str = Field("GET", description="A method.")
     requirements: str = Field("", description="A file.")
     interpreter: str = Field("auto", description="A Python.")
     expected_cards: int = Field(0, description="How many.")
@@ -192,7 +193,9 @@ def test_every_known_server_is_recognised_by_its_own_answer() -> None:
         "vllm": {"data": [{"owned_by": "vllm"}]},
         "llama": {"default_generation_settings": {}},
     }
-    assert found({"http": answers(**bodies)}).servers == SERVERS
+    every = found({"http": answers(**bodies)})
+    assert every.servers == SERVERS
+    assert checks(discover(every))[-5:] == ["http:ollama", "http:comfyui", "http:gradio", "http:vllm", "http:llama.cpp"]
     loading = {"GET http://127.0.0.1:8080/props": {"status": 503, "headers": {"server": "llama.cpp"}, "body": "{}"}}
     assert [s.name for s in found({"http": loading}).servers] == ["llama.cpp"]
 

@@ -134,6 +134,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["checks", "web"]), JSON))
 def test_what_is_dumped_reads_back_as_the_same_data(data: dict) -> None:  # type: ignore[type-arg]
     assert parse(dump(data)).plain() == data
@@ -181,7 +182,7 @@ PIECES += [
 ]
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=30))
 def test_any_text_is_nodes_or_a_config_error(pieces: list[str]) -> None:
     try:
