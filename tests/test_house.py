@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.registry import load
+from probes import BUILTIN
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(p for top in ("exporter", "probes") for p in (ROOT / top).rglob("*.py"))
@@ -41,12 +41,11 @@ def test_names_are_made_of_the_words_of_the_house(path: Path) -> None:
     assert sorted(name for name in named(path) if words(name) & banned) == []
 
 
-def test_every_probe_has_tests_of_its_own_name() -> None:
-    there = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
-    ours = [name for name, source in load().sources.items() if source == "gpu-canary"]
-    assert [name for name in ours if f"test_{name}" not in there] == []
-
-
-def test_every_worker_belongs_to_a_probe() -> None:
-    workers = {path.stem for path in (ROOT / "probes" / "workers").glob("*.py")} - {"kit"}
-    assert workers <= load().probes.keys()
+def test_everything_that_belongs_to_a_probe_carries_its_name() -> None:
+    listed = {(family, stem) for family, stems in BUILTIN.items() for stem in stems}
+    examples = {(p.parent.parent.name, p.stem) for p in (ROOT / "probes").glob("*/examples/*.json")}
+    workers = {p.stem for p in (ROOT / "probes" / "workers").glob("*.py")} - {"kit"}
+    sections = re.findall(r"^### (\w+)$", (ROOT / "docs" / "reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert examples <= listed
+    assert workers <= {stem for _, stem in listed}
+    assert sections == [stem for stems in BUILTIN.values() for stem in stems]

@@ -1,0 +1,159 @@
+"""What do the generated pages say? The reference of probes and series, and that of the commands (`make docs`)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.about import Own
+from exporter.cli import EPILOG, parser
+from exporter.exposition import Exposition
+from exporter.live import live_series
+from exporter.registry import load, metric_names
+from exporter.result import Check, Latest, Result, Target
+from exporter.schedule import Running
+from exporter.units import human
+from probes import BUILTIN
+from probes.api import HOUSE_RULES, Metric, Probe, Rule
+
+DOCS = Path(__file__).parent
+MARK = "<!-- Written by `make docs` from the declarations in the code; changes belong there. -->\n"
+QUESTIONS = {
+    "environment": "Is this machine set up right?",
+    "hardware": "What are the card and the host doing, and are they sound?",
+    "benchmarks": "How fast is it, against its target and its past?",
+    "services": "Do the services answer, correctly and in time?",
+    "pipelines": "Do whole workflows work, from input to finished file?",
+    "models": "Are the models, caches and checkpoints there and sound?",
+    "resilience": "What happens under load and when something breaks?",
+}
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page and its text."""
+    return {DOCS / "reference.md": "\n".join(reference()), DOCS / "commands.md": "\n".join(commands())}
+
+
+def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A Markdown table; nothing at all when it has no row."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    if lines:
+        yield from ("", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *lines)
+
+
+def labelled(name: str, labels: Iterable[str]) -> str:
+    shown = ",".join(labels)
+    return f"`{name}{{{shown}}}`" if shown else f"`{name}`"
+
+
+# -- reference.md ---------------------------------------------------------------------------------------------------
+
+
+def reference() -> Iterator[str]:
+    probes = load().probes
+    yield from ("# Probes, metrics, rules", "", MARK)
+    yield "`gpu-canary explain PROBE` prints the same for one probe, examples included. Every series of a check carries"
+    yield "the label `check` besides those named here."
+    for family in filter(BUILTIN.get, BUILTIN):
+        yield from ("", f"## {family}", "", QUESTIONS[family])
+        for stem in BUILTIN[family]:
+            yield from of_probe(probes[stem])
+    yield from ("", "## Series of every check, and of the exporter itself", "")
+    yield "Besides these there are prometheus_client's `process_*` series."
+    yield from table(("series", "type", "what it says"), sorted(house_series()))
+    yield from ("", "## Rules of the house", "", "Any check can fire these.")
+    for rule in HOUSE_RULES:
+        yield from of_rule(rule)
+    yield ""
+
+
+def of_probe(probe: Probe[Any]) -> Iterator[str]:
+    lane = "an idle GPU of its own" if probe.needs.idle else f"lane `{probe.needs.lane}`"
+    yield from ("", f"### {probe.name}", "", f"{probe.title} Every {probe.every}, for at most {probe.timeout}; {lane}.")
+    fields = probe.params.model_json_schema().get("properties", {})
+    rows = ((f"`{name}`", default(fields[name]), fields[name].get("description", "")) for name in fields)
+    yield from table(("param", "default", "what it says"), rows)
+    names = zip(metric_names([probe]), probe.metrics, strict=True)
+    yield from table(("series", "type", "what it says"), ((labelled(n, m.labels), kind(m), m.help) for n, m in names))
+    for rule in probe.rules:
+        yield from of_rule(rule)
+
+
+def kind(metric: Metric) -> str:
+    shown = {"events": "counter", "info": "info"}.get(metric.kind, metric.kind)
+    return f"{shown}, {metric.better} is better" if metric.better else shown
+
+
+def default(field: dict[str, Any]) -> str:
+    """A param's default as one would write it in YAML; a size or a time is a number that is written as text."""
+    if "default" not in field:
+        return "required"
+    value, written = field["default"], field.get("type")
+    if isinstance(value, int | float) and written in ("string", ["string", "integer"]):
+        return human("_seconds" if written == "string" else "_bytes", value)
+    return f"`{json.dumps(value)}`" if value not in ("", None, [], {}) else ""
+
+
+def of_rule(rule: Rule) -> Iterator[str]:
+    yield from ("", f"**`{rule.name}`** ({rule.severity}): {rule.summary}", "", rule.remedy)
+
+
+def house_series() -> Iterator[tuple[str, str, str]]:
+    """What a scrape holds besides measurements: read from the scrape of one check that has everything."""
+    probe = load().probes["disk"]
+    metric = probe.metrics[0]
+    target = Target(metric.name, at_least=0.0, at_most=1.0, labels={"path": "/"})
+    check = Check("disk", probe, probe.params(), 60.0, 10.0, (target,), objective=0.99)
+    result = Result("disk", probe.name, 1.0, 0.1, "ok", (metric(1, path="/"),))
+    own = Own((probe.rules[0],), "", "")
+    own.about.lanes, own.about.next_runs = {"light": (0, 16)}, {"disk": 1.0}
+    exposition = Exposition(own.blocks, lambda: live_series({"disk": Running(1.0, 0.5, 1.0)}))
+    exposition.update(check, Latest.first(result))
+    exposition.skip(check, Latest.first(result), "lane_busy")
+    text = exposition.plain().decode()
+    exposition.close()
+    measured = set(metric_names([probe]))
+    for family in text_string_to_metric_families(text):
+        if family.name not in measured and not family.name.startswith("process_"):
+            counted = "_total" if family.type == "counter" else ""
+            labels = sorted(set(family.samples[0].labels) - {"le"})
+            yield labelled(family.name + counted, labels), family.type, family.documentation
+
+
+# -- commands.md ----------------------------------------------------------------------------------------------------
+
+
+def commands() -> Iterator[str]:
+    yield from ("# Commands", "", MARK)
+    yield from ("```text", EPILOG.strip(), "```")
+    yield from of_parser(parser({}))
+    yield ""
+
+
+def of_parser(command: argparse.ArgumentParser, does: str = "") -> Iterator[str]:
+    below: list[tuple[argparse.ArgumentParser, str]] = []
+    rows = []
+    for action in command._actions:  # argparse has no public list of them
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help for choice in action._choices_actions}
+            below.extend((child, helps.get(name) or "") for name, child in action.choices.items())
+        elif not isinstance(action, argparse._HelpAction | argparse._VersionAction):
+            shown = action.metavar if isinstance(action.metavar, str) else ""
+            names = ", ".join(action.option_strings)
+            about = (action.help or "").replace("%(default)s", str(action.default))
+            rows.append((f"`{names} {shown}`".replace(" `", "`").replace("` ", "`"), about))
+    if command.prog.count(" "):
+        yield from ("", f"## {command.prog}", "", command.description or f"{does.capitalize()}.")
+        yield from table(("argument", "what it does"), rows)
+    for child, help_of_child in below:
+        yield from of_parser(child, help_of_child)
+
+
+if __name__ == "__main__":
+    for page, written in pages().items():
+        page.write_text(written, encoding="utf-8")
