@@ -42,7 +42,7 @@ class Pace:
     sample: float = 1.0
     deadline: float = 4.0  # below the shortest interval of a check that looks
     start: float = 30.0
-    reopen: float = 60.0  # between attempts to find a lost card again
+    reopen: float = 60.0  # between looks at the bus, and between attempts to find a lost card again
 
 
 class GpuDoor:
@@ -52,6 +52,8 @@ class GpuDoor:
         self._places, self._pace = places or Places(), pace or Pace()
         self._tally = Tally()
         self._turn = threading.Condition()
+        self._bus = Gpus()
+        self._bus_read = float("-inf")
         self._session: Session | None = None
         self._thread: threading.Thread | None = None
         self._log: KernelLog | None = None
@@ -63,8 +65,7 @@ class GpuDoor:
     def look(self, token: Token) -> Gpus:
         """Everything at one moment. SubjectFailed(gpu-driver-wedged) past the deadline, Deferred while NVML starts."""
         token.check()
-        pci = cards_on_the_bus(self._places.sysfs)
-        seen = Gpus(pci=pci or (), bus=pci is not None)
+        seen = self._look_at_the_bus()
         session = self._begin()
         if session is None:
             return seen
@@ -88,6 +89,13 @@ class GpuDoor:
                 self._log.close()
         if self._thread is not None and not self._stuck():
             self._thread.join(timeout=1.0)
+
+    def _look_at_the_bus(self) -> Gpus:
+        with self._turn:
+            if time.monotonic() >= self._bus_read + self._pace.reopen:
+                pci = cards_on_the_bus(self._places.sysfs)  # hundreds of small files on a large server
+                self._bus, self._bus_read = Gpus(pci=pci or (), bus=pci is not None), time.monotonic()
+            return self._bus
 
     def _begin(self) -> Session | None:
         with self._turn:

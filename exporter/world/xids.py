@@ -18,7 +18,7 @@ Source = Literal["nvml", "kernel"]
 
 # /dev/kmsg needs CAP_SYSLOG where kernel.dmesg_restrict is set (Debian); the group `adm` may read syslog's copy.
 KERNEL_LOGS = ("/dev/kmsg", "/var/log/kern.log")
-CHUNK, LONGEST_LINE = 65536, 8192
+CHUNK, LONGEST_LINE, AT_ONCE = 65536, 8192, 4 * 1024 * 1024
 # https://docs.nvidia.com/deploy/xid-errors/ for the message;
 # https://www.kernel.org/doc/Documentation/ABI/testing/dev-kmsg for the record it travels in. A priority of one digit is
 # facility 0, the kernel itself: user space can write to /dev/kmsg, but not under that number.
@@ -73,19 +73,19 @@ class KernelLog:
             yield from self._read()
 
     def _read(self) -> Iterator[str]:
-        for _ in range(1000):  # a log that grows faster than we read must not hold the caller
-            if self._fd is None:
-                return
+        read = 0
+        while self._fd is not None and read < AT_ONCE:  # a log that grows faster than this must not hold the caller
             try:
                 data = os.read(self._fd, CHUNK)
             except (
                 BrokenPipeError
             ):  # the kernel overwrote records we had not read; the next read gives the oldest it has
-                continue
+                data = b"\n"
             except OSError:  # BlockingIOError: nothing new. Anything else: the next call tries again.
                 return
             if not data:
                 return
+            read += max(len(data), 1024)  # /dev/kmsg gives one record a read
             *whole, rest = (self._rest + data).split(b"\n")
             self._rest = rest[-LONGEST_LINE:]
             yield from (line.decode("utf-8", "replace") for line in whole)

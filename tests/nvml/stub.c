@@ -135,6 +135,7 @@ NUMBER(nvmlDeviceGetMaxPcieLinkWidth, "pcie_width_max")
 NUMBER(nvmlDeviceGetPcieReplayCounter, "pcie_replays")
 WIDE(nvmlDeviceGetTotalEnergyConsumption, "energy") /* millijoules */
 WIDE(nvmlDeviceGetCurrentClocksEventReasons, "throttle") /* a bit mask */
+WIDE(nvmlDeviceGetCurrentClocksThrottleReasons, "throttle_before_535")
 WIDE(nvmlDeviceGetSupportedEventTypes, "event_types")
 
 /* ---- numbers that are asked for by an enum -------------------------------------------------------------------- */
