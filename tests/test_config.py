@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
+from exporter import registry as probe_registry
 from exporter.config import Config, ConfigError, configured, load
+from exporter.document import read
 from exporter.schema import schema
 from probes.api import Bytes, Duration, Fact, Metric, Params, Probe, Secret, World
 
@@ -32,6 +34,7 @@ class ProbeParams(Params):
     body: str | None = Field(None, description="Sent too.")
     login: Login = Field(Login(), description="Who we are.")
     headers: dict[str, str] = Field({}, description="Sent as well.")
+    secret_headers: Mapping[str, Secret] = Field({}, description="Sent, never shown.")
     size: Bytes = Field(1, description="Expected.")
     wait: Duration = Field(1.0, description="Between two.")
     count: int = Field(1, ge=0, description="How many.")
@@ -169,7 +172,7 @@ def test_all_problems_of_all_files_are_told_at_once(write: Any) -> None:
         "11: checks[bench].targets[0].metric: the probe bench has no metric 'use_ratio'; did you mean used_ratio?",
         "12: checks[nameless].probe: this key is required",
         f"{more}:1: web: an included file holds only checks and interpreters; move it to {path}",
-        f"{more}:4: checks[fetch].params.sise: unknown key; expected one of body, count, headers, login, size, token, "
+        f"{more}:4: checks[fetch].params.sise: unknown key; expected one of body, count, headers, login, secret_headers, size, token, "
         "url, wait; did you mean size?",
     ]
 
@@ -258,6 +261,9 @@ def test_an_interpreter_must_be_known_once_some_are_named(write: Any) -> None:
     ).replace("[comfui]", "[bench]")
     for fine in ("auto", "self", "/usr/bin/python3", "comfyui"):
         load(write(f"interpreters: {{comfyui: /v/bin/python}}\n{text.replace('comfui', fine)}"), REGISTRY, environ={})
+    for bad in ("auto", "self", "a/b"):
+        (found,) = problems(write(f"interpreters: {{{bad}: /v/bin/python}}\nchecks: []\n"))
+        assert found.startswith(f"1: interpreters.{bad}: '{bad}' cannot name an interpreter")
 
 
 # -- includes and profiles -------------------------------------------------------------------------------------------
@@ -338,7 +344,7 @@ def test_secrets_come_from_the_environment_and_from_files_and_are_all_known(writ
         "checks:\n"
         "  - {probe: fetch, name: a, params: {token_file: token, login: {user: me, password_file: password},"
         " headers: {Authorization: 'Bearer ${API_KEY}'}, url: 'http://${HOST}/$$x', body_file: token, count: '${N}'}}\n"
-        "  - {probe: fetch, name: b, params: {token: literal-secret}}\n"
+        "  - {probe: fetch, name: b, params: {token: literal-secret, secret_headers: {A: header-secret, B_file: token}}}\n"
     )
     config = load(path, REGISTRY, environ={"API_KEY": "env-secret", "HOST": "abc", "N": "7"})
     params = config.checks[0].params
@@ -349,9 +355,13 @@ def test_secrets_come_from_the_environment_and_from_files_and_are_all_known(writ
         {"Authorization": "Bearer env-secret"}, "http://abc/$x", "file-secret", 7
     )  # fmt: skip
     assert config.secrets == {
-        "file-secret", "env-secret", "literal-secret", "nested-secret\nsecond line", "nested-secret", "second line"
+        "file-secret", "env-secret", "literal-secret", "header-secret", "nested-secret\nsecond line", "nested-secret", "second line"
     }  # fmt: skip
     assert "secret" not in repr(params.token)
+    headers = config.checks[1].params.secret_headers  # type: ignore[attr-defined]
+    assert {name: value.get_secret_value() for name, value in headers.items()} == {
+        "A": "header-secret", "B": "file-secret"
+    }  # fmt: skip
 
 
 def test_a_home_directory_is_a_place_and_no_secret(write: Any) -> None:
@@ -376,6 +386,8 @@ def test_secrets_that_cannot_be_had_are_one_problem_each(write: Any, tmp_path: P
         "{token_file: }": "the empty path cannot be read as a secret",
         "{token_file: [a]}": "cannot be read as a secret",
         "{token: a, token_file: empty}": "give either token or token_file, not both",
+        "{secret_headers: {A: x, A_file: empty}}": "give either A or A_file, not both",
+        "{secret_headers: {A_file: absent}}": "params.secret_headers.A_file: ",
         "{count_file: empty}": "unknown key",
         "{login: {password_file: absent}}": "params.login.password_file: ",
     }.items():
@@ -490,3 +502,27 @@ def test_any_tree_is_a_config_or_a_config_error(write: Any, tree: dict[str, Any]
     except ConfigError:
         return
     assert isinstance(config, Config)
+
+
+def example_configs() -> list[Path]:
+    """Every gpu-canary config under deploy/: other YAML (compose, Prometheus) has no `checks` at the top."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(EXAMPLES.rglob("*.yml"))}
+    return [path for path, text in texts.items() if "\nchecks:" in text]
+
+
+@pytest.mark.parametrize("path", example_configs(), ids=lambda path: path.name)
+def test_every_example_config_of_this_repository_loads(path: Path) -> None:
+    base = next((p for p in example_configs() if p != path and path.name.startswith(f"{p.stem}.")), None)
+    profile = path.stem.removeprefix(f"{base.stem}.") if base else ""
+    registry = probe_registry.load().probes
+    assert load(base or path, registry, profile, environ={}).checks
+    document = read(path).plain()
+    assert list(jsonschema.Draft202012Validator(schema(registry)).iter_errors(document)) == []
+
+
+def test_the_example_and_its_test_profile_are_there() -> None:
+    assert {path.name for path in example_configs()} >= {"config.example.yml", "config.example.test.yml"}
+
+
+def test_the_schema_of_all_probes_is_a_valid_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema(probe_registry.load().probes))
