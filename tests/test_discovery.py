@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from pydantic import Field
 
+from exporter import registry as probe_registry
 from exporter import survey as survey_module
 from exporter.config import configured, load
 from exporter.discovery import benchmarked, discover
@@ -21,8 +20,7 @@ from exporter.starter import starter
 from exporter.survey import SERVERS, Survey, survey
 from exporter.world import http
 from exporter.world.token import Token
-from probes import BUILTIN
-from probes.api import Aborted, Fact, Json, Metric, Params, Probe, SubjectFailed, World
+from probes.api import Aborted, Json, SubjectFailed
 from probes.rules import GPU_DRIVER_WEDGED
 from probes.testing import RecordedWorld
 from probes.world.files import Stat
@@ -35,22 +33,7 @@ OLDER = Interpreter("kohya_ss", "/home/me/kohya_ss/.venv/bin/python", "3.10", "2
 PLAIN = Interpreter("system", "/usr/bin/python3", "3.11", "")
 
 
-class AnyParams(Params):
-    path: str = Field("", description="A path.")
-    url: str = Field("", description="A URL.")
-    method: str = Field("GET", description="A method.")
-    requirements: str = Field("", description="A file.")
-    interpreter: str = Field("auto", description="A Python.")
-    expected_cards: int = Field(0, description="How many.")
-
-
-def run(params: Params, world: World) -> Iterator[Fact]:
-    yield from ()
-
-
-NAMES = [name for names in BUILTIN.values() for name in names]
-USED = Metric("memory_used_ratio", "Share.")
-REGISTRY = {name: Probe(name, AnyParams, run, metrics=(USED,), family="environment") for name in NAMES}
+REGISTRY = probe_registry.load().probes
 
 
 class Machine(RecordedWorld):
@@ -107,9 +90,8 @@ def test_a_workstation_gets_a_check_for_everything_it_has() -> None:
 
 def test_benchmarks_run_in_the_newest_torch_alone() -> None:
     config = configured(discover(found(WORKSTATION, OLDER, COMFYUI)), REGISTRY)
-    by_name = {check.name: check.params for check in config.checks}
-    assert by_name["matmul"] == by_name["memory_copy"] == AnyParams(interpreter="comfyui")
-    assert by_name["torch_import:kohya_ss"] == AnyParams(interpreter="kohya_ss")
+    used = {check.name: getattr(check.params, "interpreter", None) for check in config.checks}
+    assert (used["matmul"], used["memory_copy"], used["torch_import:kohya_ss"]) == ("comfyui", "comfyui", "kohya_ss")
 
 
 def test_a_bare_machine_gets_a_calm_config_that_waits_for_torch() -> None:
@@ -287,7 +269,7 @@ def test_what_init_writes_loads_as_the_very_config_that_was_discovered(
 def test_what_init_writes_says_what_it_asks_and_what_else_could_run(tmp_path: Path) -> None:
     seen = found(WORKSTATION, OLDER, COMFYUI)
     text = starter(discover(seen), REGISTRY, seen)
-    assert "  # Does a machine without a config get the one that suits it?" in text
+    assert "  # Is the disk that this directory lives on about to fill up? Every 1m." in text
     assert "add a check with a name of its own: kohya_ss (torch 2.4.0+cu121, Python 3.10)." in text
     assert "# torch 2.9.1+cu128, Python 3.12\n  comfyui: /home/me/ComfyUI/venv/bin/python" in text
     assert "gpu-canary prepares one of its own" in starter(discover(Survey()), REGISTRY, Survey())
