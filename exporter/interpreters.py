@@ -13,7 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
+PreparationState = Literal["off", "preparing", "ready", "failed"]
 OLDEST = (3, 9)  # what a worker's syntax needs
 ENTRIES = 300  # of the home folder, and of any folder of environments: a home on a network share must not hold us up
 UNFINISHED = ".gpu-canary-preparing"  # marks an environment that is still being made (exporter/torch_venv.py)
@@ -29,6 +31,15 @@ class Interpreter:
     path: str
     python_version: str = ""
     torch_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """A Python with torch that is being made (exporter/torch_venv.py). `ratio` from 0 to 1, `detail` for people."""
+
+    state: PreparationState = "off"
+    ratio: float = 0.0
+    detail: str = ""
 
 
 def find(

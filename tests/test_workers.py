@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.interpreters import Interpreter
+from exporter.interpreters import Interpreter, Preparation
 from exporter.world import child, posix
 from exporter.world import workers as workers_module
 from exporter.world.rows import FILE_LIMIT, LINE_LIMIT, Failure, parse
@@ -441,10 +441,18 @@ def test_without_torch_we_are_blind_and_name_what_we_tried(launcher: Launcher) -
 
 
 def test_while_torch_is_being_prepared_the_run_is_put_off(tmp_path: Path) -> None:
-    launcher = Launcher(lambda: (OURS,), preparing=lambda: "downloading, 40 %", scratch=str(tmp_path), folder=HOSTILE)
+    ours = Preparation("preparing", 0.4, "downloading")
+    launcher = Launcher(lambda: (OURS,), preparation=lambda: ours, scratch=str(tmp_path), folder=HOSTILE)
     _, end = collect(launcher, "raises", type="no torch")
     assert isinstance(end, Deferred)
-    assert (end.reason, end.detail) == ("preparing", "downloading, 40 %")
+    assert (end.reason, end.detail) == ("preparing", "40% downloading")
+
+
+def test_a_preparation_that_failed_says_why(tmp_path: Path) -> None:
+    ours = Preparation("failed", 0.0, "no space left")
+    launcher = Launcher(lambda: (OURS,), preparation=lambda: ours, scratch=str(tmp_path), folder=HOSTILE)
+    with pytest.raises(Blind, match="no space left"):
+        rows_of(launcher, "raises", type="no torch")
 
 
 def test_self_is_the_exporters_own_python(tmp_path: Path) -> None:

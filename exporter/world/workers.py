@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import probes
-from exporter.interpreters import Interpreter, pick
+from exporter.interpreters import Interpreter, Preparation, pick
 from exporter.world import posix
 from exporter.world.child import Child
 from exporter.world.load import Load
@@ -44,7 +44,7 @@ OUT_OF_MEMORY_WORDS = re.compile(r"out of memory|can't allocate memory|CUBLAS_ST
 class Launcher:
     """Runs workers; one for the whole exporter, thread-safe.
 
-    interpreters: the Pythons there are now. preparing: how far a Python with torch is being made, "" when none is.
+    interpreters: the Pythons there are now. preparation: how far the one is that we make ourselves.
     gpus: how the NVML door looks. scratch: where temporary folders go (the system's place when None).
     """
 
@@ -52,12 +52,12 @@ class Launcher:
         self,
         interpreters: Callable[[], Sequence[Interpreter]],
         *,
-        preparing: Callable[[], str] = lambda: "",
+        preparation: Callable[[], Preparation] = Preparation,
         gpus: Callable[[Token], Gpus] | None = None,
         scratch: str | None = None,
         folder: Path = WORKERS,
     ) -> None:
-        self._interpreters, self._preparing, self._gpus = interpreters, preparing, gpus
+        self._interpreters, self._preparation, self._gpus = interpreters, preparation, gpus
         self._scratch, self._folder = scratch, folder
         self._lock = threading.Lock()
         self._children: set[Child] = set()
@@ -184,11 +184,12 @@ class Launcher:
         return SubjectFailed(finding, f"{child.text}\n{failure.traceback}".strip())
 
     def _without_torch(self, interpreter: Interpreter) -> Exception:
-        preparing = self._preparing()
-        if preparing:
-            return Deferred("preparing", preparing)
+        ours = self._preparation()
+        if ours.state == "preparing":
+            return Deferred("preparing", f"{ours.ratio:.0%} {ours.detail}")
         others = ", ".join(f"{i.name} ({i.torch_version or 'no torch'})" for i in self._interpreters())
-        return Blind("no_torch", f"{interpreter.path} has no torch; known Pythons: {others or 'none'}")
+        detail = f"{interpreter.path} has no torch; known Pythons: {others or 'none'}"
+        return Blind("no_torch", f"{detail}; .venv-torch: {ours.detail}" if ours.detail else detail)
 
 
 def environment(own: Mapping[str, str], gpu: str) -> dict[str, str]:
