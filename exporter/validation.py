@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -15,6 +14,7 @@ from pydantic_core import ErrorDetails
 from exporter.document import Ledger, Node
 
 T = TypeVar("T")
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 SHOWN = 60  # characters of a wrong value that a message repeats
 
 
@@ -35,10 +35,11 @@ def validated(model: type[T], node: Node, key: str, ledger: Ledger) -> T | None:
     return None
 
 
-@functools.cache
-def adapter(model: Hashable) -> TypeAdapter[Any]:
-    """Pydantic's validator of a model; building one takes a thousand times longer than using it."""
-    return TypeAdapter(model)
+def adapter(model: type[T]) -> TypeAdapter[T]:
+    """Pydantic's validator of a model, kept: building one takes a thousand times longer than using it."""
+    if model not in _ADAPTERS:
+        _ADAPTERS[model] = TypeAdapter(model)
+    return _ADAPTERS[model]
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
