@@ -8,7 +8,7 @@ from typing import Any
 from exporter.console import Console
 from exporter.result import Outcome, Result, worst
 from exporter.units import duration, human
-from probes.api import Json, Measurement, Probe, Rule
+from probes.api import Finding, Json, Measurement, Probe, Rule
 from probes.rules import HOUSE_RULES
 
 EVIDENCE_LINES = 20
@@ -36,9 +36,7 @@ def tell(result: Result, probe: Probe[Any] | None, console: Console) -> None:
     console.table((), [(_series(m), human(m.metric, m.value)) for m in result.measurements], indent=2)
     rules = {rule.name: rule for rule in (*HOUSE_RULES, *(probe.rules if probe else ()))}
     for found in result.findings:
-        subject = f" {found.subject}" if found.subject else ""
-        console.line(f"{found.severity} {found.rule}{subject}: {found.detail}", style=found.severity, indent=2)
-        _remedy(rules.get(found.rule), console)
+        tell_finding(found, rules, console)
     for name, text in result.evidence.items():
         lines = text.rstrip().splitlines()
         cut = f" (the last {EVIDENCE_LINES} of {len(lines)} lines)" if len(lines) > EVIDENCE_LINES else ""
@@ -46,10 +44,12 @@ def tell(result: Result, probe: Probe[Any] | None, console: Console) -> None:
         console.line("\n".join(f"| {line}" for line in lines[-EVIDENCE_LINES:]), style="dim", indent=4)
 
 
-def _remedy(rule: Rule | None, console: Console) -> None:
-    if rule is not None:
-        console.line(rule.summary, indent=4)
-        console.line(rule.remedy, indent=4)
+def tell_finding(found: Finding, rules: Mapping[str, Rule], console: Console) -> None:
+    """What was seen, what it means and what to do about it."""
+    subject = f" {found.subject}" if found.subject else ""
+    console.line(f"{found.severity} {found.rule}{subject}: {found.detail}", style=found.severity, indent=2)
+    if found.rule in rules:
+        console.line(f"{rules[found.rule].summary}\n{rules[found.rule].remedy}", indent=4)
 
 
 def outcome_of(result: Result) -> str:

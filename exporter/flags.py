@@ -22,12 +22,17 @@ SECTIONS: Mapping[str, type[Any]] = {"web": Web, "storage": Storage, "log": Log}
 
 
 def wanted(args: argparse.Namespace, registry: Registry, machine: Machine) -> Config:
-    """The config this command line asks for. Mistake says everything that is wrong with it."""
+    """The config this command line asks for; the machine knows it then. Mistake says everything that is wrong with it."""
     try:
-        config = over(read(args, registry) or found(registry, machine), args)
+        file = read(args, registry)
+        config = over(file or Config(), args)
+        machine.know(config)
+        if file is None:
+            found = configured(discover(machine.survey()), registry.probes)
+            config = replace(config, checks=found.checks, interpreters=found.interpreters)
+            machine.know(config)
     except ConfigError as error:
         raise Mistake(f"the config cannot be used:\n{error}") from None
-    machine.named = config.interpreters
     return config
 
 
@@ -38,11 +43,6 @@ def read(args: argparse.Namespace, registry: Registry) -> Config | None:
     if profile and not file:
         raise Mistake("--config.profile lays an overlay over a file: give --config.file too")
     return load(file, registry.probes, profile) if file else None
-
-
-def found(registry: Registry, machine: Machine) -> Config:
-    """A config for what this machine has."""
-    return configured(discover(machine.survey()), registry.probes)
 
 
 def over(config: Config, args: argparse.Namespace) -> Config:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from exporter.interpreters import Interpreter, find
+from exporter.config import Config
+from exporter.interpreters import Interpreter, Preparation, find, pick
 from exporter.survey import Survey, survey
+from exporter.torch_venv import TorchVenv, location
 from exporter.world.gpus import GpuDoor
 from exporter.world.host import HostDoor
 from exporter.world.real import Doors, RealWorld
@@ -18,27 +20,45 @@ SURVEY_SECONDS = 1.5  # a driver that wakes its cards slowly must not hold up th
 
 
 class Machine:
-    """Every door, opened once. `named`: the interpreters of the config; they change with it.
+    """Every door, opened once. `know(config)` tells it which Pythons are named, and where ours with torch lives."""
 
-    prepared: the environment with torch that we make ourselves; preparing: how far that is, "" when it is not.
-    """
-
-    def __init__(self, prepared: Path | None = None, preparing: Callable[[], str] = lambda: "") -> None:
-        self.named: Mapping[str, str] = {}
-        self._prepared = prepared
+    def __init__(self) -> None:
+        self._named: Mapping[str, str] = {}
+        self._prepared = Path()
+        self.torch: TorchVenv | None = None
         gpus = GpuDoor()
-        launcher = Launcher(self.interpreters, preparing=preparing, gpus=gpus.look)
+        launcher = Launcher(self.interpreters, preparation=self.preparation, gpus=gpus.look)
         self.doors = Doors(gpus, HostDoor(), launcher)
+
+    def know(self, config: Config) -> None:
+        """The config that holds from now on."""
+        self._named, self._prepared = config.interpreters, location(Path(config.storage.path))
 
     def interpreters(self) -> tuple[Interpreter, ...]:
         """The Pythons there are now."""
-        return find(self.named, home=Path.home(), environ=os.environ, prepared=self._prepared)
+        return find(self._named, home=Path.home(), environ=os.environ, prepared=self._prepared)
 
     def survey(self) -> Survey:
         """Look around, in at most SURVEY_SECONDS."""
         world = RealWorld(self.doors, Token(SURVEY_SECONDS))
         return survey(world, self.interpreters(), Path.home())
 
+    def prepare_torch(self) -> None:
+        """Begin to make a Python with torch in the background, unless there is one. $TORCH=0 forbids it."""
+        self.torch = TorchVenv(self._prepared, mode=os.environ.get("TORCH", "auto"), elsewhere=self._users_torch)
+        self.torch.start()
+
+    def preparation(self) -> Preparation:
+        """How far that is."""
+        return self.torch.status() if self.torch else Preparation("off")
+
     def close(self) -> None:
-        """End the workers and let go of the driver."""
+        """End the workers, leave what is half made, and let go of the driver."""
+        if self.torch:
+            self.torch.close()
         self.doors.close()
+
+    def _users_torch(self) -> str:
+        found = find(self._named, home=Path.home(), environ=os.environ)
+        best = pick([python for python in found if python.torch_version], "auto")
+        return best.path if best else ""

@@ -72,15 +72,20 @@ def _needs(probe: Probe[Any]) -> str:
 
 
 def _params(probe: Probe[Any], console: Console) -> None:
+    rows = params(probe)
+    if rows:
+        console.line("\nparams", style="bold")
+    console.table((), rows, indent=2)
+
+
+def params(probe: Probe[Any]) -> list[tuple[str, str, str, str]]:
+    """Name, type, default and description of each param, for people."""
     schema = probe.params.model_json_schema()
     required = set(schema.get("required", ()))
-    if schema.get("properties"):
-        console.line("\nparams", style="bold")
-    rows = []
-    for name, field in schema.get("properties", {}).items():
-        default = "required" if name in required else _default(field)
-        rows.append((name, _type(field), default, field.get("description", "")))
-    console.table((), rows, indent=2)
+    return [
+        (name, _type(field), "required" if name in required else _default(field), field.get("description", ""))
+        for name, field in schema.get("properties", {}).items()
+    ]
 
 
 def _type(field: Mapping[str, Any]) -> str:

@@ -61,8 +61,8 @@ def _data(check: Check) -> dict[str, object]:
         "name": check.name,
         "probe": check.probe.name,
         "family": check.family,
-        "every_seconds": check.every,
-        "timeout_seconds": check.timeout,
+        "every": check.every,
+        "timeout": check.timeout,
         "params": check.params.model_dump(mode="json"),
     }
 

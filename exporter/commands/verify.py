@@ -24,7 +24,8 @@ def main(args: argparse.Namespace, console: Console) -> int:
         console.json({"probe": args.probe, "ok": not wrong, "problems": wrong})
     elif wrong:
         console.line("\n".join(wrong))
-        console.line(f"{args.probe} breaks the contract in {len(wrong)} ways", style="failed")
+        promises = "a promise" if len(wrong) == 1 else f"{len(wrong)} promises"
+        console.line(f"{args.probe} breaks {promises} of the contract", style="failed")
     else:
         console.line(f"{args.probe} keeps the contract", style="ok")
     return 1 if wrong else 0

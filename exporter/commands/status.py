@@ -1,0 +1,91 @@
+"""What is wrong now? Asked of the running exporter; of the history it left, when none runs; of Prometheus, when wanted."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from exporter import flags, inquiry, registry
+from exporter.config import Web
+from exporter.console import Console, Mistake
+from exporter.findings import tell_finding
+from exporter.history import History
+from exporter.machine import Machine
+from exporter.result import RANK, worst
+from exporter.standing import Standing, live, remembered
+from exporter.storage import HISTORY, candidates
+from exporter.units import duration
+from probes.api import Finding
+
+EXIT = {"ok": 0, "skipped": 0, "degraded": 1, "failed": 1, "error": 3}
+
+
+def main(args: argparse.Namespace, console: Console) -> int:
+    if args.prometheus:
+        raise Mistake("--prometheus: not built yet")
+    url = args.url or _found(args)
+    if url:
+        standings = live(url)
+        _tell(standings, url, console)
+        return EXIT[worst(*(standing.verdict for standing in standings))]
+    _tell(_from_history(args, console), "", console)
+    console.trouble(
+        "no exporter runs here, so this is history; `gpu-canary serve` starts one, --url names another place"
+    )
+    return 3
+
+
+def _found(args: argparse.Namespace) -> str:
+    """Where an exporter answers: where its note says, else at the default address."""
+    exporter = inquiry.running(candidates(vars(args)["storage.path"], os.environ))
+    if exporter is not None:
+        return exporter.url
+    usual = f"http://{Web().listen_address}"
+    return usual if inquiry.get(usual, "/-/healthy").body.startswith(b"gpu-canary") else ""
+
+
+def _from_history(args: argparse.Namespace, console: Console) -> list[Standing]:
+    probes, machine = registry.load(), Machine()
+    try:
+        config = flags.wanted(args, probes, machine)
+    finally:
+        machine.close()
+    console.redact.learn(config.secrets)
+    path = Path(config.storage.path) / HISTORY
+    if not path.exists():
+        raise Mistake(f"no exporter runs here and there is no {path}; `gpu-canary serve` starts one")
+    history = History(path, config.storage.retention_time, config.storage.retention_size)
+    try:
+        history.know({check.name: check.fingerprint for check in config.checks})
+        return list(remembered(config.checks, history.latest()))
+    finally:
+        history.close()
+
+
+def _tell(standings: Sequence[Standing], url: str, console: Console) -> None:
+    if console.as_json:
+        console.json({"exporter": url or None, "checks": [standing.to_dict() for standing in standings]})
+        return
+    counts = Counter(standing.outcome or "not yet run" for standing in standings)
+    summary = ", ".join(f"{number} {outcome}" for outcome, number in counts.most_common())
+    console.line(f"{url or 'history'}: {summary or 'no checks'}", style="bold")
+    ranked = sorted(standings, key=lambda s: (-RANK[s.verdict], s.name))
+    rows = [(s.name, s.shown, _ago(s.since), "now" if s.running else _ago(s.started)) for s in ranked]
+    console.table(("CHECK", "OUTCOME", "SINCE", "LAST RUN"), rows)
+    troubled = [standing for standing in ranked if standing.verdict not in ("ok", "skipped")]
+    rules = {rule.name: rule for rule in registry.load().rules()} if troubled else {}
+    for standing in troubled:
+        last = standing.last or {}
+        console.line(f"\n{standing.name}: {standing.shown}", style=standing.verdict)
+        if last.get("detail"):
+            console.line(last["detail"], indent=2)
+        for found in last.get("findings", ()):
+            tell_finding(Finding(**found), rules, console)
+
+
+def _ago(moment: float | None) -> str:
+    return "-" if moment is None else f"{duration(max(0.0, time.time() - moment))} ago"
