@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.about import Own
 from exporter.cli import EPILOG, parser
+from exporter.commands.explain import params
 from exporter.exposition import Exposition
 from exporter.live import live_series
 from exporter.registry import load, metric_names
 from exporter.result import Check, Latest, Result, Target
 from exporter.schedule import Running
-from exporter.units import human
 from probes import BUILTIN
 from probes.api import HOUSE_RULES, Metric, Probe, Rule
 
@@ -75,9 +74,10 @@ def reference() -> Iterator[str]:
 def of_probe(probe: Probe[Any]) -> Iterator[str]:
     lane = "an idle GPU of its own" if probe.needs.idle else f"lane `{probe.needs.lane}`"
     yield from ("", f"### {probe.name}", "", f"{probe.title} Every {probe.every}, for at most {probe.timeout}; {lane}.")
-    fields = probe.params.model_json_schema().get("properties", {})
-    rows = ((f"`{name}`", default(fields[name]), fields[name].get("description", "")) for name in fields)
-    yield from table(("param", "default", "what it says"), rows)
+    rows = (
+        (f"`{name}`", typed, f"`{default}`" if default else "", about) for name, typed, default, about in params(probe)
+    )
+    yield from table(("param", "type", "default", "what it says"), rows)
     names = zip(metric_names([probe]), probe.metrics, strict=True)
     yield from table(("series", "type", "what it says"), ((labelled(n, m.labels), kind(m), m.help) for n, m in names))
     for rule in probe.rules:
@@ -87,16 +87,6 @@ def of_probe(probe: Probe[Any]) -> Iterator[str]:
 def kind(metric: Metric) -> str:
     shown = {"events": "counter", "info": "info"}.get(metric.kind, metric.kind)
     return f"{shown}, {metric.better} is better" if metric.better else shown
-
-
-def default(field: dict[str, Any]) -> str:
-    """A param's default as one would write it in YAML; a size or a time is a number that is written as text."""
-    if "default" not in field:
-        return "required"
-    value, written = field["default"], field.get("type")
-    if isinstance(value, int | float) and written in ("string", ["string", "integer"]):
-        return human("_seconds" if written == "string" else "_bytes", value)
-    return f"`{json.dumps(value)}`" if value not in ("", None, [], {}) else ""
 
 
 def of_rule(rule: Rule) -> Iterator[str]:

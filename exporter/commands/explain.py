@@ -102,10 +102,11 @@ def _type(field: Mapping[str, Any]) -> str:
 
 
 def _default(field: Mapping[str, Any]) -> str:
+    """As one would write it in the config; empty where the code makes it."""
     value, kind = field.get("default"), _type(field)
     if isinstance(value, int | float) and kind in ("size", "duration"):
-        return human("_bytes" if kind == "size" else "_seconds", value).replace(" ", "")
-    return json.dumps(value)
+        return human("_bytes" if kind == "size" else "_seconds", value).replace("min", "m").replace(" ", "")
+    return json.dumps(value) if "default" in field else ""
 
 
 def _metrics(probe: Probe[Any], console: Console) -> None:
