@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from exporter import VERSION
-from exporter.metrics import PREFIX, Blocks, Renderer
+from exporter.families import ONE, PREFIX, Blocks, Family, Renderer, Row, gauge, of_metrics
 from probes.api import Rule
 
 REMEDY_BYTES = 300  # what an alert template can carry (DESIGN.md section 6)
@@ -29,32 +28,24 @@ class About:
     maintenance: bool = False
     checks: int = 0
 
-    def collect(self) -> Iterator[Metric]:
-        build = InfoMetricFamily(f"{PREFIX}build", "The program that answers.")
-        build.add_metric((), {"version": VERSION, "python": platform.python_version()})
-        yield build
-        yield _gauge("config_last_reload_successful", "1 when the last load of the config succeeded.", self.reload_ok)
-        yield _gauge(
-            "config_last_reload_success_timestamp_seconds", "When the config was last loaded.", self.reload_time
-        )
-        yield _gauge("scheduler_lag_seconds", "How far behind its slot the newest run began.", self.lag)
-        yield _gauge("maintenance", "1 while maintenance is on: alerts are muted, measuring goes on.", self.maintenance)
-        yield _gauge("checks", "Configured checks.", self.checks)
-        failures = CounterMetricFamily(f"{PREFIX}history_write_failures", "Batches history could not write.")
-        failures.add_metric((), self.history_failures)
-        yield failures
-        taken = GaugeMetricFamily(f"{PREFIX}lane_runs", "Runs that hold a lane now.", labels=("lane",))
-        room = GaugeMetricFamily(f"{PREFIX}lane_slots", "Runs a lane can hold.", labels=("lane",))
-        for lane, (held, capacity) in self.lanes.items():
-            taken.add_metric((lane,), held)
-            room.add_metric((lane,), capacity)
-        yield from (taken, room)
-        due = GaugeMetricFamily(
-            f"{PREFIX}check_next_run_timestamp_seconds", "When the next run is due.", labels=("check",)
-        )
-        for check, when in self.next_runs.items():
-            due.add_metric((check,), when)
-        yield due
+    def families(self) -> Iterator[Family]:
+        build = (("version", VERSION), ("python", platform.python_version()))
+        yield Family(f"{PREFIX}build_info", "The program that answers.", (("", build),), (1.0,))
+        yield gauge("config_last_reload_successful", "1 when the last load of the config succeeded.", self.reload_ok)
+        about = "When the config was last loaded."
+        yield gauge("config_last_reload_success_timestamp_seconds", about, self.reload_time)
+        yield gauge("scheduler_lag_seconds", "How far behind its slot the newest run began.", self.lag)
+        yield gauge("maintenance", "1 while maintenance is on: alerts are muted, measuring goes on.", self.maintenance)
+        yield gauge("checks", "Configured checks.", self.checks)
+        name, about = f"{PREFIX}history_write_failures_total", "Batches history could not write."
+        yield Family(name, about, ONE, (self.history_failures,), "counter")
+        lanes: list[Row] = [("", (("lane", lane),)) for lane in self.lanes]
+        held, slots = zip(*self.lanes.values(), strict=True) if self.lanes else ((), ())
+        yield Family(f"{PREFIX}lane_runs", "Runs that hold a lane now.", lanes, held)
+        yield Family(f"{PREFIX}lane_slots", "Runs a lane can hold.", lanes, slots)
+        due: list[Row] = [("", (("check", check),)) for check in self.next_runs]
+        name = f"{PREFIX}check_next_run_timestamp_seconds"
+        yield Family(name, "When the next run is due.", due, list(self.next_runs.values()))
 
 
 class Own:
@@ -63,27 +54,21 @@ class Own:
     def __init__(self, rules: Iterable[Rule], grafana: str, self_url: str) -> None:
         self.about = About()
         self._process = ProcessCollector(registry=None)
-        self._static = Renderer()(_Static(tuple(rules), grafana, self_url))
-        self._render_about, self._render_process = Renderer(), Renderer()
+        self._render = Renderer()
+        self._static = self._render(for_templates(rules, grafana, self_url))
 
     def blocks(self) -> Blocks:
-        return {**self._static, **self._render_about(self.about), **self._render_process(self._process)}
+        own = self._render(self.about.families())
+        return {**self._static, **own, **self._render(of_metrics(self._process.collect()))}
 
 
-@dataclass(frozen=True)
-class _Static:
-    rules: tuple[Rule, ...]
-    grafana: str
-    self_url: str
-
-    def collect(self) -> Iterator[Metric]:
-        rules = InfoMetricFamily(f"{PREFIX}rule", "The remedy of a rule, for alert templates.", labels=("rule",))
-        for rule in sorted({r.name: r for r in self.rules}.values(), key=lambda r: r.name):
-            rules.add_metric((rule.name,), {"remedy": shortened(rule.remedy)})
-        yield rules
-        links = InfoMetricFamily(f"{PREFIX}links", "Where people find more, for alert templates.")
-        links.add_metric((), {"grafana": self.grafana, "self": self.self_url})
-        yield links
+def for_templates(rules: Iterable[Rule], grafana: str, self_url: str) -> Iterator[Family]:
+    """Remedies and links, so that static alert rules fit every installation and strangers' probes."""
+    named = {rule.name: shortened(rule.remedy) for rule in sorted(rules, key=lambda rule: rule.name)}
+    rows: list[Row] = [("", (("rule", name), ("remedy", remedy))) for name, remedy in named.items()]
+    yield Family(f"{PREFIX}rule_info", "The remedy of a rule, for alert templates.", rows, [1.0] * len(rows))
+    links = (("grafana", grafana), ("self", self_url))
+    yield Family(f"{PREFIX}links_info", "Where people find more, for alert templates.", (("", links),), (1.0,))
 
 
 def shortened(remedy: str, limit: int = REMEDY_BYTES) -> str:
@@ -92,7 +77,3 @@ def shortened(remedy: str, limit: int = REMEDY_BYTES) -> str:
     if len(data) <= limit:
         return remedy
     return data[: limit - 3].decode("utf-8", "ignore").rpartition(" ")[0] + "..."
-
-
-def _gauge(name: str, documentation: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"{PREFIX}{name}", documentation, value=float(value))

@@ -130,7 +130,7 @@ class App:
     def _skipped(self, name: str, reason: str) -> None:
         check = self.checks.get(name)
         if check is not None:
-            self.exposition.skip(check, self.journal.latest(name), reason)
+            self.exposition.skip(check, reason)
 
     def _arrived(self, latest: Latest) -> None:
         check = self.checks.get(latest.last.check)

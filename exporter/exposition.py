@@ -8,7 +8,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from exporter.metrics import Blocks, CheckCollector, CheckCounts, Renderer
+from exporter.families import Blocks
+from exporter.metrics import CheckSeries
 from exporter.result import Check, Latest
 
 CHEAP = 0.002  # seconds; a body that is pressed faster than this is pressed by the scrape that wants it
@@ -38,8 +39,7 @@ class Exposition:
 
     def __init__(self, own: Callable[[], Blocks], live: Callable[[], bytes]) -> None:
         self._own, self._live = own, live
-        self._counts: dict[str, CheckCounts] = {}
-        self._renderers: dict[str, Renderer] = {}
+        self._series: dict[str, CheckSeries] = {}
         self._families: dict[str, dict[str, bytes]] = {}
         self._headers: dict[str, bytes] = {}
         self._of_check: dict[str, Blocks] = {}
@@ -56,28 +56,33 @@ class Exposition:
     def update(self, check: Check, latest: Latest | None, counted: bool = True) -> None:
         """Render a check's block anew; `counted` when `latest.last` is a run of this process, not one of history."""
         with self._lock:
-            counts = self._counts.setdefault(check.name, CheckCounts())
+            series = self._of(check)
+            series.latest = latest
             if latest is not None and counted:
-                counts.count(check, latest.last)
-            self._render(check, counts, latest)
+                series.counts.count(check, latest.last)
+            self._replace(check.name, series.blocks())
 
-    def skip(self, check: Check, latest: Latest | None, reason: str) -> None:
+    def skip(self, check: Check, reason: str) -> None:
         """Count a run that was put off before it began."""
         with self._lock:
-            counts = self._counts.setdefault(check.name, CheckCounts())
-            counts.skips["deferred", reason] += 1
-            self._render(check, counts, latest)
+            series = self._of(check)
+            series.counts.skips["deferred", reason] += 1
+            self._replace(check.name, series.blocks())
 
     def forget(self, check: str) -> None:
         """Drop every series of a removed check."""
         with self._lock:
-            self._counts.pop(check, None)
-            self._renderers.pop(check, None)
+            self._series.pop(check, None)
             self._replace(check, {})
+            del self._of_check[check]
 
-    def _render(self, check: Check, counts: CheckCounts, latest: Latest | None) -> None:
-        renderer = self._renderers.setdefault(check.name, Renderer())
-        self._replace(check.name, renderer(CheckCollector(check, counts, latest)))
+    def _of(self, check: Check) -> CheckSeries:
+        series = self._series.get(check.name)
+        if series is None:
+            series = self._series[check.name] = CheckSeries(check)
+        elif series.check is not check:
+            series.change(check)
+        return series
 
     def _replace(self, check: str, blocks: Blocks) -> None:
         for family in self._of_check.get(check, {}).keys() - blocks.keys():

@@ -38,7 +38,9 @@ def judge(result: Result, targets: Sequence[Target]) -> Result:
     """The same Result with a finding for every target missed. Skipped and broken runs are nobody's verdict."""
     if not result.measured or not targets:
         return result
-    missed = tuple(_finding(v) for v in verdicts(result, targets) if not v.met)
+    # a run that failed already told why it has no value; one that did not must not pass for want of one
+    closed = result.outcome != "failed"
+    missed = tuple(_finding(v) for v in verdicts(result, targets) if not v.met and (v.measurement or closed))
     if not missed:
         return result
     outcome = worst(result.outcome, *(SEVERITY_OUTCOME[f.severity] for f in missed))

@@ -1,57 +1,48 @@
-"""What does a scrape see? Latest results to exposition text; the only importer of prometheus_client.
+"""What does a scrape see of a check? Its latest results as metric families (DESIGN.md section 6).
 
-A result's families are rendered once, when it arrives, by that library's own exposition; here lie the ready blocks.
+A result's families are rendered once, when it arrives; `exposition.py` merges the ready blocks.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from prometheus_client import generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
-from prometheus_client.utils import floatToGoString
-
+from exporter.families import PREFIX, Blocks, Family, Labels, Renderer, Row, gauge
 from exporter.judge import verdicts
 from exporter.result import OUTCOMES, Check, Latest, Result
 from probes.api import Finding, Measurement
 from probes.rules import SERIES_DROPPED, TARGET_MISSED
 
-PREFIX = "gpucanary_"
-go_number: Callable[[float], str] = floatToGoString
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 HISTOGRAM_UP_TO = 300.0  # slower checks get no duration histogram: too few runs to fill one
 MEASURED_SERIES_LIMIT = 500
 SUBJECTS_LIMIT = 20
+COUNTED = ("counter", "events")
 
-TARGET_FAMILIES = {
+OUTCOME_ROWS: tuple[Row, ...] = tuple(("", (("outcome", outcome),)) for outcome in OUTCOMES)
+DURATION_ROWS: tuple[Row, ...] = (
+    *(("_bucket", (("le", bound),)) for bound in (*map(str, BUCKETS), "+Inf")),
+    ("_count", ()),
+    ("_sum", ()),
+)
+TARGETS = {
     "value": "The measurement a target is held against.",
     "upper": "The most a target allows.",
     "lower": "The least a target allows.",
     "met": "1 while a target is met; 0 also when nothing was measured.",
 }
-
-TEXT_SUFFIX = {"counter": "_total", "info": "_info"}  # what text format 0.0.4 appends to a family's name
-
-Key = tuple[str, tuple[tuple[str, str], ...]]
-Blocks = dict[str, tuple[bytes, bytes]]  # family -> (HELP and TYPE lines, sample lines)
+QUIET = "Rules of the check: 1 while the rule fires for the subject, 0 with an empty subject while it is quiet."
 
 
 @dataclass
-class CheckCounts:
+class Counts:
     """What is counted about one check since the process started."""
 
     runs: Counter[str] = field(default_factory=Counter)
     skips: Counter[tuple[str, str]] = field(default_factory=Counter)
-    events: dict[Key, float] = field(default_factory=dict)
+    events: dict[tuple[str, Labels], float] = field(default_factory=dict)
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     seconds: float = 0.0
 
@@ -64,177 +55,129 @@ class CheckCounts:
             slot = next((i for i, bound in enumerate(BUCKETS) if result.duration <= bound), len(BUCKETS))
             self.buckets[slot] += 1
             self.seconds += result.duration
-        for m in result.measurements if result.measured else ():
-            metric = check.probe.metric(m.metric)
-            if metric is not None and metric.kind == "events":
+        events = {metric.name for metric in check.probe.metrics if metric.kind == "events"}
+        for m in result.measurements if events and result.measured else ():
+            if m.metric in events:
                 self.events[m.metric, m.labels] = self.events.get((m.metric, m.labels), 0.0) + m.value
 
 
-class Collector(Protocol):
-    def collect(self) -> Iterable[Metric]: ...
-
-
-class Renderer:
-    """The families of a collector as prometheus_client prints them in text format 0.0.4, one block each.
-
-    That library spends 8 us on a line, nearly all on names and labels that stay the same from run to run. So each line's
-    beginning is taken from its output once; later only the number is written anew, by the library's own formatter.
-    """
-
-    def __init__(self) -> None:
-        self._headers: dict[str, bytes] = {}
-        self._beginnings: dict[Key, str] = {}
-
-    def __call__(self, collector: Collector) -> Blocks:
-        used: dict[Key, str] = {}
-        blocks: Blocks = {}
-        for family in collector.collect():
-            keys: list[Key] = [(sample.name, tuple(sample.labels.items())) for sample in family.samples]
-            if any(key not in self._beginnings for key in keys) or not keys:
-                self._learn(family, keys)
-            lines = [f"{self._beginnings[k]} {go_number(s.value)}\n" for k, s in zip(keys, family.samples, strict=True)]
-            used.update((key, self._beginnings[key]) for key in keys)
-            name = f"{family.name}{TEXT_SUFFIX.get(family.type, '')}"
-            blocks[name] = (self._headers[name], "".join(lines).encode())
-        self._beginnings = used
-        return blocks
-
-    def _learn(self, family: Metric, keys: Sequence[Key]) -> None:
-        registry = _Only(family)
-        help_line, type_line, *lines = generate_latest(registry).decode().splitlines(keepends=True)
-        self._headers[help_line.split(" ", 3)[2].rstrip()] = (help_line + type_line).encode()
-        for key, line in zip(keys, lines, strict=True):
-            self._beginnings[key] = line.rpartition(" ")[0]
-
-
-@dataclass(frozen=True)
-class _Only:
-    """A registry of one family."""
-
-    family: Metric
-
-    def collect(self) -> tuple[Metric]:
-        return (self.family,)
-
-
-@dataclass(eq=False)
-class CheckCollector:
+class CheckSeries:
     """Every series of one check: the house's own, its findings and targets, and what its probe measured."""
 
-    check: Check
-    counts: CheckCounts
-    latest: Latest | None = None
+    def __init__(self, check: Check) -> None:
+        self.check, self.counts = check, Counts()
+        self.latest: Latest | None = None
+        self._renderer = Renderer((("check", check.name),))
+        self._constant = self._renderer(self._about_the_check())
 
-    def collect(self) -> Iterator[Metric]:
+    def change(self, check: Check) -> None:
+        """The check has another schedule, other targets: what was counted goes on."""
+        self.check = check
+        self._constant = self._renderer(self._about_the_check())
+
+    def blocks(self) -> Blocks:
+        return {**self._constant, **self._renderer(self._families())}
+
+    def families(self) -> Iterator[Family]:
+        """All of them; `blocks` renders the constant ones only once."""
         yield from self._about_the_check()
-        if self.latest is not None:
-            yield from self._about_the_last_run(self.latest)
-            yield from self._findings(self.latest)
-        if self.latest is not None and self.latest.measured is not None:
-            yield from self._targets(self.latest.measured)
-            yield from self._measurements(self.latest.measured)
+        yield from self._families()
 
-    def _gauge(
-        self, name: str, documentation: str, *samples: tuple[Sequence[str], float], labels: Sequence[str] = ()
-    ) -> Metric:
-        family = GaugeMetricFamily(f"{PREFIX}{name}", documentation, labels=("check", *labels))
-        for values, number in samples:
-            family.add_metric((self.check.name, *values), number)
-        return family
+    def _families(self) -> Iterator[Family]:
+        yield from self._counted()
+        latest = self.latest
+        if latest is None:
+            return
+        yield from self._about_the_last_run(latest)
+        yield self._findings(latest)
+        if latest.measured is not None:
+            yield from self._targets(latest.measured)
+            yield from self._measurements(latest.measured)
 
-    def _about_the_check(self) -> Iterator[Metric]:
+    def _about_the_check(self) -> Iterator[Family]:
         check = self.check
-        info = InfoMetricFamily(f"{PREFIX}check", "A configured check, its probe and its family.", labels=("check",))
-        info.add_metric((check.name,), {"probe": check.probe.name, "family": check.family})
-        yield info
-        yield self._gauge(
-            "check_interval_seconds", "Time between two runs while the check does not fail.", ((), check.every)
-        )
-        yield self._gauge(
-            "check_confirm_runs", "Failed runs in a row after which alerts may believe them.", ((), check.confirm)
-        )
+        about: Row = ("", (("probe", check.probe.name), ("family", check.family)))
+        yield Family(f"{PREFIX}check_info", "A configured check, its probe and its family.", (about,), (1.0,))
+        yield gauge("check_interval_seconds", "Time between two runs while the check does not fail.", check.every)
+        yield gauge("check_confirm_runs", "Failed runs in a row after which alerts may believe them.", check.confirm)
         if check.objective is not None:
-            yield self._gauge("objective_ratio", "Share of runs that shall be ok.", ((), check.objective))
-        runs = CounterMetricFamily(
-            f"{PREFIX}check_runs", "Runs since the process started.", labels=("check", "outcome")
-        )
-        for outcome in OUTCOMES:
-            runs.add_metric((check.name, outcome), self.counts.runs[outcome])
-        yield runs
-        skips = CounterMetricFamily(f"{PREFIX}check_skips", "Skipped runs.", labels=("check", "class", "reason"))
-        for (skip_class, reason), number in sorted(self.counts.skips.items()):
-            skips.add_metric((check.name, skip_class, reason), number)
-        yield skips
-        if check.every <= HISTOGRAM_UP_TO:
-            yield self._durations()
+            yield gauge("objective_ratio", "Share of runs that shall be ok.", check.objective)
 
-    def _durations(self) -> Metric:
-        total, buckets = 0, []
-        for bound, number in zip((*map(str, BUCKETS), "+Inf"), self.counts.buckets, strict=True):
-            total += number
-            buckets.append((bound, total))
-        family = HistogramMetricFamily(f"{PREFIX}check_duration_seconds", "How long runs took.", labels=("check",))
-        family.add_metric((self.check.name,), buckets, self.counts.seconds)
-        return family
+    def _counted(self) -> Iterator[Family]:
+        counts = self.counts
+        runs = [counts.runs[outcome] for outcome in OUTCOMES]
+        yield Family(f"{PREFIX}check_runs_total", "Runs since the process started.", OUTCOME_ROWS, runs, "counter")
+        skips = sorted(counts.skips.items())
+        rows: list[Row] = [("", (("class", skip_class), ("reason", reason))) for (skip_class, reason), _ in skips]
+        yield Family(f"{PREFIX}check_skips_total", "Skipped runs.", rows, [number for _, number in skips], "counter")
+        if self.check.every <= HISTOGRAM_UP_TO:
+            total, values = 0, []
+            for number in counts.buckets:
+                total += number
+                values.append(float(total))
+            values += [total, counts.seconds]
+            name = f"{PREFIX}check_duration_seconds"
+            yield Family(name, "How long runs took.", DURATION_ROWS, values, "histogram")
 
-    def _about_the_last_run(self, latest: Latest) -> Iterator[Metric]:
+    def _about_the_last_run(self, latest: Latest) -> Iterator[Family]:
         last = latest.last
-        states = [((outcome,), float(last.outcome == outcome)) for outcome in OUTCOMES]
-        yield self._gauge(
-            "check_outcome", "Outcome of the last run: 1 for the one it is.", *states, labels=("outcome",)
-        )
-        yield self._gauge("check_last_duration_seconds", "How long the last run took.", ((), last.duration))
-        yield self._gauge("check_last_run_timestamp_seconds", "When the last run began.", ((), last.started))
-        yield self._gauge("check_consecutive_failures", "Failed runs in a row.", ((), latest.failures))
+        states = [float(last.outcome == outcome) for outcome in OUTCOMES]
+        about = "Outcome of the last run: 1 for the one it is."
+        yield Family(f"{PREFIX}check_outcome", about, OUTCOME_ROWS, states)
+        yield gauge("check_last_duration_seconds", "How long the last run took.", last.duration)
+        yield gauge("check_last_run_timestamp_seconds", "When the last run began.", last.started)
+        yield gauge("check_consecutive_failures", "Failed runs in a row.", latest.failures)
         if latest.measured:
             about = "When the run began whose measurements are shown."
-            yield self._gauge("check_last_measured_timestamp_seconds", about, ((), latest.measured.started))
+            yield gauge("check_last_measured_timestamp_seconds", about, latest.measured.started)
         if latest.succeeded is not None:
-            yield self._gauge(
-                "check_last_success_timestamp_seconds", "When the last ok run began.", ((), latest.succeeded)
-            )
+            yield gauge("check_last_success_timestamp_seconds", "When the last ok run began.", latest.succeeded)
 
-    def _findings(self, latest: Latest) -> Iterator[Metric]:
+    def _findings(self, latest: Latest) -> Family:
         shown = latest.measured or latest.last
-        findings = list(shown.findings)
+        findings = shown.findings
         dropped = len(shown.measurements) - MEASURED_SERIES_LIMIT
         if dropped > 0:
-            findings.append(SERIES_DROPPED(f"{dropped} series over the limit of {MEASURED_SERIES_LIMIT}"))
+            findings += (SERIES_DROPPED(f"{dropped} series over the limit of {MEASURED_SERIES_LIMIT}"),)
         firing = {(f.rule, f.severity, f.subject): 1.0 for f in folded(findings)}
         fired = {rule for rule, _, _ in firing}
         if latest.measured:  # blind is not quiet: only a run that looked may say 0
             house = (TARGET_MISSED,) if self.check.targets else ()
             firing |= {(r.name, r.severity, ""): 0.0 for r in (*self.check.probe.rules, *house) if r.name not in fired}
-        samples = [((rule, severity, subject), number) for (rule, severity, subject), number in sorted(firing.items())]
-        about = "Rules of the check: 1 while the rule fires for the subject, 0 with an empty subject while it is quiet."
-        yield self._gauge("finding", about, *samples, labels=("rule", "severity", "subject"))
+        rows: list[Row] = [("", (("rule", r), ("severity", v), ("subject", s))) for r, v, s in firing]
+        return Family(f"{PREFIX}finding", QUIET, rows, list(firing.values()))
 
-    def _targets(self, measured: Result) -> Iterator[Metric]:
-        families = {name: Metric(f"{PREFIX}target_{name}", about, "gauge") for name, about in TARGET_FAMILIES.items()}
-        for verdict in verdicts(measured, self.check.targets) if self.check.targets else ():
+    def _targets(self, measured: Result) -> Iterator[Family]:
+        if not self.check.targets:
+            return
+        found: dict[str, list[tuple[Row, float]]] = {name: [] for name in TARGETS}
+        for verdict in verdicts(measured, self.check.targets):
             target, m = verdict.target, verdict.measurement
-            labels = {"check": self.check.name, "metric": target.metric, "severity": target.severity}
-            labels |= dict(m.labels) if m else target.labels
+            labels = m.labels if m else tuple(target.labels.items())
+            row: Row = ("", (("metric", target.metric), ("severity", target.severity), *labels))
             numbers = {"value": m.value if m else None, "upper": target.at_most, "lower": target.at_least}
             for name, number in {**numbers, "met": float(verdict.met)}.items():
                 if number is not None:
-                    families[name].add_sample(f"{PREFIX}target_{name}", labels, number)
-        yield from (family for family in families.values() if family.samples)
+                    found[name].append((row, number))
+        for name, samples in found.items():
+            if samples:
+                rows, values = zip(*samples, strict=True)
+                yield Family(f"{PREFIX}target_{name}", TARGETS[name], rows, values)
 
-    def _measurements(self, measured: Result) -> Iterator[Metric]:
-        shown = measured.measurements[:MEASURED_SERIES_LIMIT]
-        events = tuple(Measurement(name, value, labels) for (name, labels), value in self.counts.events.items())
+    def _measurements(self, measured: Result) -> Iterator[Family]:
+        by_metric: dict[str, list[Measurement]] = {}
+        for m in measured.measurements[:MEASURED_SERIES_LIMIT]:
+            by_metric.setdefault(m.metric, []).append(m)
+        sums: dict[str, list[Measurement]] = {}
+        for (name, labels), total in self.counts.events.items():
+            sums.setdefault(name, []).append(Measurement(name, total, labels))
         for metric in self.check.probe.metrics:
-            full = f"{PREFIX}{self.check.probe.name}_{metric.name}"
-            of_metric = [m for m in (events if metric.kind == "events" else shown) if m.metric == metric.name]
-            labels = ("check", *metric.labels)
-            if not of_metric:
-                continue
-            counter = metric.kind in ("counter", "events")
-            family: Metric = (CounterMetricFamily if counter else GaugeMetricFamily)(full, metric.help, labels=labels)
-            for m in of_metric:
-                family.add_metric((self.check.name, *(v for _, v in m.labels)), m.value)  # type: ignore[attr-defined]
-            yield family
+            shown = (sums if metric.kind == "events" else by_metric).get(metric.name)
+            if shown:
+                full = f"{PREFIX}{self.check.probe.name}_{metric.name}"
+                rows: list[Row] = [("", m.labels) for m in shown]
+                values = [m.value for m in shown]
+                yield Family(full, metric.help, rows, values, "counter" if metric.kind in COUNTED else "gauge")
 
 
 def folded(findings: Iterable[Finding]) -> list[Finding]:

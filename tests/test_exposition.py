@@ -9,12 +9,13 @@ import time
 import zlib
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 
 from exporter.about import Own, shortened
 from exporter.exposition import Exposition
+from exporter.families import Registry
 from exporter.live import live_series
-from exporter.metrics import MEASURED_SERIES_LIMIT, CheckCollector, CheckCounts
+from exporter.metrics import MEASURED_SERIES_LIMIT, CheckSeries
 from exporter.result import Latest, Target
 from exporter.schedule import Running
 from probes.api import Finding, Measurement
@@ -171,21 +172,26 @@ def test_label_values_that_need_escaping_survive(exposition):
 
 
 def test_the_merged_blocks_are_what_prometheus_client_itself_prints(exposition):
-    checked, counts, latest = check(quiet, every=30.0), CheckCounts(), None
+    checked, latest = (
+        check(quiet, every=30.0, objective=0.5, targets=(Target("speed_bytes_per_second", at_most=0.5),)),
+        None,
+    )
+    series = CheckSeries(checked)
     for i, outcome in enumerate(["ok", "failed", "ok", "skipped"]):
         findings = (DOWN("gone", "a"),) if outcome == "failed" else ()
         skip = ("blind", "permission") if outcome == "skipped" else None
-        run = result(
-            outcome=outcome, measurements=(SPEED(i / 3, path="/a"),), findings=findings, skip=skip, started=100.0 + i
-        )
+        measured = (SPEED(i / 3, path="/a"), SPEED(1e12 * i, path="/b"))
+        run = result(outcome=outcome, measurements=measured, findings=findings, skip=skip, started=100.0 + i)
         latest = latest.after(run) if latest else Latest.first(run)
         exposition.update(checked, latest)
-        counts.count(checked, run)
-        registry = CollectorRegistry()
-        registry.register(CheckCollector(checked, counts, latest))
-        theirs = generate_latest(registry)
+        series.latest = latest
+        series.counts.count(checked, run)
+        theirs = generate_latest(Registry([family.metric((("check", "toy"),)) for family in series.families()]))
+        assert b"".join(part for _, block in sorted(series.blocks().items()) for part in block) == b"".join(
+            sorted(b"# HELP" + family for family in theirs.split(b"# HELP")[1:])
+        ), "to the last byte"
         due = [line for line in lines_of(exposition.plain()) if "next_run" not in line]
-        assert due == lines_of(theirs), "to the last byte"
+        assert due == lines_of(theirs)
 
 
 def lines_of(text: bytes) -> list[str]:

@@ -24,6 +24,11 @@ def test_a_missing_value_fails_closed():
     assert "no value was measured" in got.findings[0].detail
 
 
+def test_a_run_that_failed_already_is_not_blamed_for_its_missing_values_too():
+    run = result(outcome="failed", measurements=())
+    assert judge(run, [Target("speed_bytes_per_second", at_most=5)]) is run
+
+
 @pytest.mark.parametrize(("severity", "outcome"), [("info", "ok"), ("warning", "degraded"), ("critical", "failed")])
 def test_the_targets_severity_decides_the_outcome(severity, outcome):
     got = judge(result(measurements=TWO), [Target("speed_bytes_per_second", at_least=5, severity=severity)])

@@ -1,0 +1,101 @@
+"""How does a number become exposition text? By prometheus_client, once for each line; then only the number is new.
+
+That library spends 8 us on a line, nearly all of it on names and labels that stay the same from run to run. So the
+beginning of a line is taken from its output, and kept for as long as a family has the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from prometheus_client import generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.utils import floatToGoString
+
+PREFIX = "gpucanary_"
+
+Labels = tuple[tuple[str, str], ...]
+Row = tuple[str, Labels]  # what follows the family's name ("" or _bucket, _sum, _count), and the labels
+Blocks = dict[str, tuple[bytes, bytes]]  # family -> (HELP and TYPE lines, sample lines)
+
+ONE: tuple[Row, ...] = (("", ()),)  # the rows of a family of one sample without labels of its own
+written: Callable[[float], str] = lru_cache(4096)(floatToGoString)  # most numbers are 0, 1 or what they were before
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family as text format 0.0.4 names it: counters end in `_total`, infos are gauges that end in `_info`."""
+
+    name: str
+    documentation: str
+    rows: Sequence[Row]
+    values: Sequence[float]
+    type: Literal["gauge", "counter", "histogram"] = "gauge"
+
+    def metric(self, labels: Labels = ()) -> Metric:
+        """The library's own object, for its exposition. `labels` come before those of the rows."""
+        family = Metric(
+            self.name.removesuffix("_total") if self.type == "counter" else self.name, self.documentation, self.type
+        )
+        for (suffix, own), value in zip(self.rows, self.values, strict=True):
+            family.add_sample(self.name + suffix, dict((*labels, *own)), value)
+        return family
+
+
+def gauge(name: str, documentation: str, value: float) -> Family:
+    """A gauge of one sample."""
+    return Family(f"{PREFIX}{name}", documentation, ONE, (float(value),))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    rows: Sequence[Row]
+    header: bytes
+    beginnings: tuple[str, ...]
+
+
+class Renderer:
+    """Renders the families of one subject, whose constant labels come first; keeps what it learnt from the library."""
+
+    def __init__(self, labels: Labels = ()) -> None:
+        self._labels = labels
+        self._known: dict[str, _Known] = {}
+
+    def __call__(self, families: Iterable[Family]) -> Blocks:
+        return {family.name: self._block(family) for family in families}
+
+    def _block(self, family: Family) -> tuple[bytes, bytes]:
+        known = self._known.get(family.name)
+        if known is None or known.rows != family.rows:
+            known = self._known[family.name] = self._learn(family)
+        pairs = zip(known.beginnings, family.values, strict=True)
+        return known.header, "".join([f"{beginning} {written(value)}\n" for beginning, value in pairs]).encode()
+
+    def _learn(self, family: Family) -> _Known:
+        text = generate_latest(Registry([family.metric(self._labels)])).decode()
+        help_line, type_line, *lines = text.splitlines(keepends=True)
+        beginnings = tuple(line.rpartition(" ")[0] for line in lines)
+        return _Known(family.rows, (help_line + type_line).encode(), beginnings)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What `generate_latest` wants: something to collect from."""
+
+    metrics: Sequence[Metric]
+
+    def collect(self) -> Sequence[Metric]:
+        return self.metrics
+
+
+def of_metrics(metrics: Iterable[Metric]) -> Iterator[Family]:
+    """Families of the library's own gauges and counters (the process collector's)."""
+    for metric in metrics:
+        rows = tuple(("", tuple(sample.labels.items())) for sample in metric.samples)
+        counter = metric.type == "counter"
+        name = f"{metric.name}_total" if counter else metric.name
+        values = [sample.value for sample in metric.samples]
+        yield Family(name, metric.documentation, rows, values, "counter" if counter else "gauge")
