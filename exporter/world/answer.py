@@ -61,7 +61,7 @@ def explain(error: HttpError, request: Request, last: str, errno: int, message: 
         "unreachable": f"no way to {url.netloc}: {os.strerror(errno) if errno else seen}",
         "timeout": f"no complete answer within {request.timeout:g} s; the time went to {last}",
         "tls": f"TLS with {url.netloc} failed: {seen.removeprefix('SSL certificate OpenSSL verify result: ')}",
-        "reset": f"{url.netloc} ended the connection during {last}: {seen}",
+        "reset": f"the answer of {url.netloc} broke off during {last}: {seen}",
         "protocol": f"{url.netloc} does not speak proper HTTP: {seen}",
         "too_large": f"the body is larger than {request.limit} bytes",
     }

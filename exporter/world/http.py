@@ -256,7 +256,7 @@ def _method(handle: pycurl.Curl, request: Request) -> None:
 
 def _error(handle: pycurl.Curl, code: int, request: Request, message: str) -> HttpError:
     """Whose fault is it? The server's is returned; Blind or RuntimeError when it is ours."""
-    if code in OUR_FILES:
+    if code in OUR_FILES or (code == pycurl.E_BAD_FUNCTION_ARGUMENT and request.cert_file):  # a key that stays locked
         raise Blind("no_source", f"{message}; see {request.ca_file or 'the CA bundle'} {request.cert_file}".rstrip())
     if code in OUR_FAULT:
         raise RuntimeError(f"libcurl refused the request to {request.url}: {message}")

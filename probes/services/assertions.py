@@ -44,6 +44,11 @@ def checked_path(path: str) -> str:
 Pattern = Annotated[str, AfterValidator(checked_pattern)]
 
 
+def shown(text: str) -> str:
+    """The beginning of what a server said, fit for a finding: no control character, no half of a surrogate pair."""
+    return "".join(c if c.isprintable() else "?" for c in text[:SHOWN])
+
+
 def found(pattern: str, text: str) -> bool:
     """Does the pattern match anywhere in the text?"""
     search = re.compile(pattern).search
@@ -71,11 +76,11 @@ class JsonAssertion(Params):
             value = _value(document, self.path)
         except LookupError:
             return "" if self.exists is False else "there is no such value"
-        seen = json.dumps(value, ensure_ascii=False)[:SHOWN]
+        seen = shown(json.dumps(value, ensure_ascii=False))
         if self.exists is False:
             return f"it is there: {seen}"
         if "equals" in self.model_fields_set and not _equal(value, self.equals):
-            return f"{seen} is not {json.dumps(self.equals, ensure_ascii=False)[:SHOWN]}"
+            return f"{seen} is not {shown(json.dumps(self.equals, ensure_ascii=False))}"
         if self.matches is not None and not (isinstance(value, str) and found(self.matches, value)):
             return f"{seen} does not match {self.matches}"
         if self.at_least is not None and not (_is_number(value) and value >= self.at_least):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from probes.api import Evidence, Fact, Finding, Metric, Probe, World, recorded
 from probes.services import http_rules as rules
-from probes.services.assertions import SHOWN, failures, found
+from probes.services.assertions import SHOWN, failures, found, shown
 from probes.services.http_params import DAY, HttpParams
 from probes.world.http import Response
 
@@ -36,7 +36,7 @@ def run(params: HttpParams, world: World) -> Iterator[Fact]:
     yield from _measured(response)
     if response.error:
         rule = {"tls": rules.TLS_INVALID, "redirects": rules.STATUS_WRONG, "too_large": rules.BODY_SIZE}
-        yield rule.get(response.error, rules.UNREACHABLE)(response.detail + _shown(response), subject=host)
+        yield rule.get(response.error, rules.UNREACHABLE)(response.detail + _leaf(response), subject=host)
         if response.error == "too_large":
             yield from _judged(params, response, host)
         return
@@ -44,7 +44,7 @@ def run(params: HttpParams, world: World) -> Iterator[Fact]:
     findings = [*_judged(params, response, host), *_asserted(params, response, text)]
     left = min((c.not_after for c in response.certificates), default=math.inf) - world.now()
     if left < params.minimum_validity:
-        findings.append(rules.TLS_EXPIRING(f"{left / DAY:.1f} days left{_shown(response)}", subject=host))
+        findings.append(rules.TLS_EXPIRING(f"{left / DAY:.1f} days left{_leaf(response)}", subject=host))
     yield from findings
     if findings and text:
         yield Evidence("body", text[:EXCERPT])
@@ -86,7 +86,7 @@ def _asserted(params: HttpParams, response: Response, text: str) -> Iterator[Fin
     for name, pattern in params.header_matches.items():
         value = response.headers.get(name.lower())
         if value is None or not found(pattern, value):
-            yield failed("no such header" if value is None else f"{value[:SHOWN]} does not match", f"header {name}")
+            yield failed("no such header" if value is None else f"{shown(value)} does not match", f"header {name}")
     for n, pattern in enumerate(params.body_matches):
         if not found(pattern, text):
             yield failed(f"the body does not contain {pattern[:SHOWN]}", f"body_matches[{n}]")
@@ -97,12 +97,13 @@ def _asserted(params: HttpParams, response: Response, text: str) -> Iterator[Fin
         yield from (failed(seen, f"json {path[:SHOWN]}") for path, seen in failures(params.json_values, response.body))
 
 
-def _shown(response: Response) -> str:
+def _leaf(response: Response) -> str:
     """The leaf certificate in words, after what is said about it."""
     if not response.certificates:
         return ""
     leaf = response.certificates[0]
-    return f"; {leaf.subject}, issued by {leaf.issuer}, valid until {time.strftime('%F', time.gmtime(leaf.not_after))}"
+    until = time.strftime("%Y-%m-%d", time.gmtime(leaf.not_after))
+    return f"; {shown(leaf.subject)}, issued by {shown(leaf.issuer)}, valid until {until}"
 
 
 PROBE = Probe(
