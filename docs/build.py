@@ -99,17 +99,18 @@ def house_series() -> Iterator[tuple[str, str, str]]:
     metric = probe.metrics[0]
     target = Target(metric.name, at_least=0.0, at_most=1.0, labels={"path": "/"})
     check = Check("disk", probe, probe.params(), 60.0, 10.0, (target,), objective=0.99)
-    result = Result("disk", probe.name, 1.0, 0.1, "ok", (metric(1, path="/"),))
+    skipped = Result("disk", probe.name, 1.0, 0.1, "skipped", skip=("deferred", "lane_busy"))
+    measured = Result("disk", probe.name, 2.0, 0.1, "ok", (metric(1, path="/"),))
     own = Own((probe.rules[0],), "", "")
     own.about.lanes, own.about.next_runs = {"light": (0, 16)}, {"disk": 1.0}
     exposition = Exposition(own.blocks, lambda: live_series({"disk": Running(1.0, 0.5, 1.0)}))
-    exposition.update(check, Latest.first(result))
-    exposition.skip(check, Latest.first(result), "lane_busy")
+    for result in (skipped, measured):
+        exposition.update(check, Latest.first(result))
     text = exposition.plain().decode()
     exposition.close()
-    measured = set(metric_names([probe]))
+    others = set(metric_names([probe]))
     for family in text_string_to_metric_families(text):
-        if family.name not in measured and not family.name.startswith("process_"):
+        if family.name not in others and not family.name.startswith("process_"):
             counted = "_total" if family.type == "counter" else ""
             labels = sorted(set(family.samples[0].labels) - {"le"})
             yield labelled(family.name + counted, labels), family.type, family.documentation

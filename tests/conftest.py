@@ -55,7 +55,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or config.option.collectonly:
         return
-    ran = sum(len(reporter.stats.get(outcome, [])) for outcome in ("passed", "failed", "xfailed", "xpassed"))
+    ran = sum(len(reporter.stats.get(outcome, [])) for outcome in ("passed", "failed", "error", "xfailed", "xpassed"))
     reasons = Counter(skipped(config))
     why = "; ".join(f"{number}: {reason}" for reason, number in reasons.most_common())
     reporter.write_line(f"{ran} tests ran, {reasons.total()} did not{f' ({why})' if why else ''}")
