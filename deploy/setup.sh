@@ -94,7 +94,12 @@ venv() {
 # The tests' own torch. What is there stays: it may be the one that `make run` prepared for this card.
 torch_venv() {
     version='import importlib.metadata; importlib.metadata.version("torch")'
-    if [ "${TORCH:-auto}" = 0 ] || .venv-torch/bin/python -c "$version" 2>/dev/null; then return; fi
+    if [ "${TORCH:-auto}" = 0 ]; then return; fi
+    if [ -e .venv-torch/.gpu-canary-preparing ]; then
+        say "a running exporter prepares .venv-torch; if none runs, type: rm -r .venv-torch"
+        return
+    fi
+    if .venv-torch/bin/python -c "$version" 2>/dev/null; then return; fi
     pin=$(grep '^torch==' constraints.txt)
     say "installing $pin into .venv-torch for the tests that need it (TORCH=0 leaves it out)"
     make_venv .venv-torch

@@ -17,6 +17,7 @@ from tests.nvml import compiler
 
 ROOT = Path(__file__).parent.parent
 TORCH_PYTHON = ROOT / ".venv-torch" / "bin" / "python"
+UNFINISHED = ROOT / ".venv-torch" / ".gpu-canary-preparing"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 # marker: (is it there?, what to say when it is not)
@@ -25,7 +26,7 @@ MEANS: dict[str, tuple[Callable[[], object], str]] = {
     "nvml": (compiler, "no C compiler: apt-get install gcc libc6-dev, or pip install ziglang"),
     "prometheus": (lambda: shutil.which("promtool"), "no promtool: apt-get install prometheus"),
     "root": (lambda: hasattr(os, "geteuid") and os.geteuid() == 0, "not root"),
-    "torch": (TORCH_PYTHON.exists, "no .venv-torch: deploy/setup.sh test"),
+    "torch": (lambda: TORCH_PYTHON.exists() and not UNFINISHED.exists(), "no .venv-torch: deploy/setup.sh test"),
 }
 
 
