@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -73,7 +74,9 @@ class App:
     @property
     def url(self) -> str:
         """Where people find this exporter."""
-        return self.config.web.external_url or f"http://{self.config.web.listen_address}"
+        host, _, port = self.config.web.listen_address.rpartition(":")
+        name = socket.gethostname() if host in ("", "0.0.0.0", "[::]") else host  # noqa: S104  # compared, not bound
+        return self.config.web.external_url or f"http://{name}:{port}"
 
     def start(self) -> None:
         self.schedule.start(self.checks.values())

@@ -209,8 +209,9 @@ class History:
         try:
             return _connect(self.path)
         except (sqlite3.DatabaseError, Unusable) as error:
-            if isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error):
-                raise
+            # A full disk, a lock or a missing permission says nothing about the file: it stays where it is.
+            if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
+                raise OSError(f"{self.path} cannot be used ({error}); its folder must be ours to write") from None
             aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%dT%H%M%S')}.aside")
             for suffix in ("", "-wal", "-shm"):
                 part = Path(f"{self.path}{suffix}")
