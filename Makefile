@@ -1,6 +1,6 @@
 # Every target is a command one could type. `make run` and `make test` set up what they need first.
 .DEFAULT_GOAL := help
-.PHONY: help run test setup lint types suite docs constraints
+.PHONY: help run test setup lint types suite bench docs constraints
 BIN := .venv/bin
 
 help: ## this list
@@ -26,6 +26,9 @@ types: setup ## mypy, strict
 
 suite: setup ## the tests (ARGS='-k disk')
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+bench: setup ## the budgets, measured against blackbox_exporter and prometheus_client on this machine (minutes)
+	$(BIN)/python -m tests.performance $(ARGS)
 
 docs: setup ## write docs/reference.md and docs/commands.md anew
 	$(BIN)/python docs/build.py

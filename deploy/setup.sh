@@ -112,7 +112,7 @@ debian_packages() {
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return; fi
     missing=""
     for package in prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter \
-        nginx-light chromium gcc libc6-dev curl; do
+        nginx-light chromium gcc libc6-dev openssl curl; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing="$missing $package"
     done
     if [ -z "$missing" ]; then return; fi
