@@ -128,6 +128,11 @@ def test_what_arrived_of_a_broken_body_is_kept() -> None:
     assert asked_of(says(HEAD, b"Content-Length: 10\r\n\r\n12345")).body == b"12345"
 
 
+def test_bare_line_feeds_are_understood() -> None:
+    response = asked_of(says(b"HTTP/1.0 200 OK\nX: y\n\nbody"))
+    assert (response.version, response.headers, response.body) == ("1.0", {"x": "y"}, b"body")
+
+
 def test_only_the_final_answer_counts() -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\n"
     chunked = b"Transfer-Encoding: chunked\r\nTrailer: X-Late\r\n\r\n2\r\nok\r\n0\r\nX-Late: 1\r\n\r\n"

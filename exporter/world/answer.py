@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from urllib.parse import urlsplit
 
 from probes.world.http import HttpError, Phases, Request
@@ -12,43 +13,43 @@ PHASES = ("resolve", "connect", "tls", "processing", "transfer")
 MESSAGE_LIMIT = 300
 
 
-class Answer:
-    """Headers and body as they arrive, at most `limit` bytes of body."""
+class Body:
+    """A body as it arrives, at most `limit` bytes of it."""
 
     def __init__(self, limit: int) -> None:
-        self.headers: dict[str, str] = {}
-        self.body = bytearray()
+        self.data = bytearray()
         self._limit = limit
-        self._in_head = False
-
-    def header(self, line: bytes) -> None:
-        """One line of a head. Each status line starts anew (100, 103, then the answer); trailers are left out."""
-        if line.startswith(b"HTTP/"):
-            self.headers.clear()
-            self._in_head = True
-        elif not line.strip():
-            self._in_head = False
-        elif self._in_head:
-            name, _, value = line.decode("latin-1").partition(":")
-            self.headers[name.strip().lower()] = value.strip()
 
     def write(self, piece: bytes) -> int:
-        """One decompressed piece of the body; how much of it was taken. Less than all of it ends the transfer."""
-        taken = piece[: self._limit - len(self.body)]
-        self.body += taken
+        """One decompressed piece; how much of it was taken. Less than all of it ends the transfer."""
+        taken = piece[: self._limit - len(self.data)]
+        self.data += taken
         return len(taken)
+
+
+def head(lines: Sequence[bytes]) -> dict[str, str]:
+    """Headers of the last answer in these lines: 100 and 103 come before it, trailers (left out) after it."""
+    headers: dict[str, str] = {}
+    ended = False
+    for line in lines:
+        if line.startswith(b"HTTP/"):
+            headers, ended = {}, False
+        elif not line.strip():
+            ended = True
+        elif not ended:
+            name, _, value = line.decode("latin-1").partition(":")
+            headers[name.strip().lower()] = value.strip()
+    return headers
 
 
 def phases(marks: Sequence[float], total: float) -> tuple[Phases, str]:
     """Cumulative seconds (resolved, connected, shaken hands, first byte; 0: not reached) as Phases, and the last phase."""
-    reached = max((n for n, mark in enumerate(marks, start=1) if mark > 0), default=0)
-    spent, before = dict.fromkeys(PHASES, 0.0), 0.0
-    for phase, mark in zip(PHASES, marks[:reached], strict=False):
-        spent[phase] = max(0.0, mark - before)
-        before = max(before, mark)
-    last = PHASES[reached]
-    spent[last] = max(0.0, total - before)
-    return Phases(**spent), last
+    reached = len(marks)
+    while reached and not marks[reached - 1]:
+        reached -= 1
+    ends = [*accumulate(marks[:reached], max), total]
+    spent = [max(0.0, end - start) for start, end in pairwise([0.0, *ends])]
+    return Phases(*spent), PHASES[reached]
 
 
 def explain(error: HttpError, request: Request, last: str, errno: int, message: str) -> str:

@@ -19,9 +19,9 @@ from typing import Protocol
 import pycurl
 
 from exporter import VERSION
-from exporter.world.answer import Answer, explain, phases
+from exporter.world.answer import Body, explain, head, phases
 from exporter.world.redirects import redirected
-from exporter.world.tls import authorities, certificates, readable
+from exporter.world.tls import NATIVE, authorities, certificates, readable
 from exporter.world.token import Token
 from probes.api import Blind
 from probes.world.http import HttpError, Request, Response
@@ -30,7 +30,7 @@ from probes.world.http import HttpError, Request, Response
 # holds `perform` and `close` for as long as it hangs.
 CA_CACHE_TIMEOUT, QUICK_EXIT = 321, 322
 CA_CACHE_SECONDS = 60  # a bundle that was replaced is seen after this long; libcurl's default is a day
-IDLE_HANDLES = 8  # per CA bundle
+IDLE_HANDLES = 16  # per CA bundle
 OUR_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 ERRORS: dict[int, HttpError] = {
@@ -80,7 +80,8 @@ def fetch(request: Request, token: Token) -> Response:
     while True:
         answer = _exchange(hop, max(ends - time.monotonic(), 0.001), token)
         seconds += answer.seconds
-        answer = replace(answer, seconds=seconds, redirects=redirects)
+        if redirects:
+            answer = replace(answer, seconds=seconds, redirects=redirects)
         if answer.error or not request.follow_redirects:
             return answer
         try:
@@ -133,7 +134,9 @@ def _secure(handle: pycurl.Curl, request: Request, bundle: str) -> None:
     handle.setopt(pycurl.SSL_SESSIONID_CACHE, 0)
     handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
     if request.verify:
-        if os.path.isdir(bundle):
+        if bundle == NATIVE:
+            handle.setopt(pycurl.SSL_OPTIONS, pycurl.SSLOPT_NATIVE_CA)
+        elif os.path.isdir(bundle):
             handle.unsetopt(pycurl.CAINFO)  # or libcurl reads its built-in bundle too
             handle.setopt(pycurl.CAPATH, bundle)
         else:
@@ -153,7 +156,8 @@ class _Transfer:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.answer = Answer(request.limit)
+        self.body = Body(request.limit)
+        self.head: list[bytes] = []
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
         self._interrupted = False
@@ -174,8 +178,8 @@ class _Transfer:
             (pycurl.ACCEPT_ENCODING, "gzip, deflate"),
             (pycurl.USERAGENT, f"gpu-canary/{VERSION}"),
             (pycurl.OPENSOCKETFUNCTION, self._open),
-            (pycurl.HEADERFUNCTION, self.answer.header),
-            (pycurl.WRITEFUNCTION, self.answer.write),
+            (pycurl.HEADERFUNCTION, self.head.append),
+            (pycurl.WRITEFUNCTION, self.body.write),
         ):
             handle.setopt(option, value)
         _method(handle, self.request)
@@ -209,8 +213,8 @@ class _Transfer:
         message = message or f"the last status was {status}"
         return Response(
             status=status if status >= 200 else 0,
-            headers=self.answer.headers,
-            body=bytes(self.answer.body),
+            headers=head(self.head),
+            body=bytes(self.body.data),
             seconds=total,
             phases=spent,
             version=VERSIONS.get(handle.getinfo(pycurl.INFO_HTTP_VERSION), ""),

@@ -21,6 +21,7 @@ BUNDLES = (
     "/etc/ssl/cert.pem",
 )
 HASHED = re.compile(r"[0-9a-f]{8}\.0")  # https://docs.openssl.org/3.0/man1/openssl-rehash/
+NATIVE = "native"  # no file: Windows keeps its authorities in a store that libcurl asks itself
 CHAIN_LIMIT, NAME_LIMIT = 10, 256  # a server may send what it likes; facts stay small
 
 
@@ -32,7 +33,7 @@ def authorities(ca_file: str, environ: Mapping[str, str] = os.environ) -> str:
     chosen = ca_file or environ.get("SSL_CERT_FILE", "")
     if chosen:
         return readable(chosen)
-    found = _system_authorities()
+    found = _system_authorities() or (NATIVE if os.name == "nt" else "")
     if not found:
         raise Blind("no_source", "no CA certificates here; `apt install ca-certificates`, or set SSL_CERT_FILE")
     return found
@@ -43,7 +44,7 @@ def readable(path: str) -> str:
     if not os.path.exists(path):
         raise Blind("no_source", f"{path} does not exist")
     if not os.access(path, os.R_OK):
-        raise Blind("permission", f"{path} is not readable by uid {os.getuid()}")
+        raise Blind("permission", f"{path} is not readable by our user")
     return path
 
 
