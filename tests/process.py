@@ -88,9 +88,6 @@ class Exporter:
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
     def end(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Send a signal and wait; how many seconds it took."""
         begun = time.monotonic()
@@ -102,3 +99,6 @@ class Exporter:
                 self.process.kill()
                 raise
         return time.monotonic() - begun
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
