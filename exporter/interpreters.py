@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -79,14 +79,13 @@ def describe(name: str, python: Path, home: Path) -> Interpreter:
     """What the files around that Python say of it."""
     prefix = python.parent if WINDOWS and python.parent.name != "Scripts" else python.parent.parent
     settings = _settings(prefix)
-    folders = [*_site_packages(prefix)]
+    version = _version(python, prefix, settings)
+    library = "python" + ".".join(version.split(".")[:2])
+    folders = _site_packages(prefix, library)
     if not settings or settings.get("include-system-site-packages") == "true":
-        base = Path(settings["home"]).parent if "home" in settings else prefix
-        versions = {folder.parent.name for folder in folders} or {f.parent.name for f in _site_packages(base)}
-        folders += [*_site_packages(base), *(home / ".local/lib" / v / "site-packages" for v in sorted(versions))]
-    version = settings.get("version") or settings.get("version_info") or _python_version(python, folders)
-    torch = next((v for v in map(_torch_version, folders) if v), "")
-    return Interpreter(name, str(python), version.partition(".final")[0], torch)
+        folders += _site_packages(Path(settings["home"]).parent, library) if settings.get("home") else []
+        folders.append(home / ".local" / "lib" / library / "site-packages")
+    return Interpreter(name, str(python), version, next((v for v in map(_torch_version, folders) if v), ""))
 
 
 def _candidates(home: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
@@ -118,8 +117,8 @@ def _usable(python: Path) -> bool:
     prefix = python.parent.parent
     if not os.access(python, os.X_OK) or (prefix / UNFINISHED).exists():
         return False
-    numbers = re.findall(r"\d+", _settings(prefix).get("version") or _python_version(python, _site_packages(prefix)))
-    return tuple(map(int, numbers[:2])) >= OLDEST
+    version = _version(python, prefix, _settings(prefix))
+    return tuple(int(number) for number in version.split(".")[:2] if number) >= OLDEST
 
 
 def _settings(prefix: Path) -> dict[str, str]:
@@ -130,19 +129,26 @@ def _settings(prefix: Path) -> dict[str, str]:
     return {}
 
 
-def _site_packages(prefix: Path) -> list[Path]:
+def _version(python: Path, prefix: Path, settings: Mapping[str, str]) -> str:
+    """`3.12.7` from pyvenv.cfg, else `3.12` from the program's own name or from the only library beside it."""
+    told = re.match(r"\d+\.\d+(\.\d+)?", settings.get("version") or settings.get("version_info") or "")
+    if told:
+        return told[0]
+    names = [python.name]
+    for _ in range(2):  # python -> python3 -> python3.12, without leaving the folder
+        with suppress(OSError):
+            names.append(os.path.basename(os.readlink(python.with_name(names[-1]))))
+    libraries = [library.name for library in prefix.glob("lib/python3.*")]
+    names += libraries if len(libraries) == 1 else []
+    return next((match[1] for name in names if (match := re.fullmatch(r"python(\d+\.\d+)", name))), "")
+
+
+def _site_packages(prefix: Path, library: str) -> list[Path]:
     if WINDOWS:
         return [prefix / "Lib" / "site-packages"]
-    found = [p for lib in ("lib", "local/lib", "lib64") for p in prefix.glob(f"{lib}/python3*/*-packages")]
-    return sorted(found, key=lambda p: p.parent.name == "python3")  # Debian's shared folder last
-
-
-def _python_version(python: Path, folders: Iterable[Path]) -> str:
-    """From the name of the program (python3 -> python3.11, one step) or of its library."""
-    names = [folder.parent.name for folder in folders]
-    with suppress(OSError):
-        names.insert(0, os.readlink(python))
-    return next((m[1] for name in names if (m := re.search(r"python(\d+\.\d+)$", name))), "")
+    places = [prefix / lib / library for lib in ("lib", "local/lib", "lib64")]
+    debian = prefix / "lib" / "python3" / "dist-packages"
+    return [*(place / name for place in places for name in ("site-packages", "dist-packages")), debian]
 
 
 def _torch_version(folder: Path) -> str:

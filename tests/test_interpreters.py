@@ -81,6 +81,13 @@ def test_packages_of_the_user_count_for_a_python_without_venv(tmp_path: Path) ->
     assert found["app"] == ""
 
 
+def test_the_torch_of_another_python_in_the_same_place_does_not_count(tmp_path: Path) -> None:
+    make(tmp_path / ".pyenv/versions/3.12.7", is_venv=False)
+    (tmp_path / ".pyenv/versions/3.12.7/lib/python3.11/site-packages/torch-2.7.0.dist-info").mkdir(parents=True)
+    found = next(i for i in find({}, home=tmp_path, environ={}) if i.name == "pyenv-3.12.7")
+    assert (found.python_version, found.torch_version) == ("3.12", "")
+
+
 def test_old_unfinished_and_broken_pythons_are_left_out_but_never_what_the_config_names(tmp_path: Path) -> None:
     old = make(tmp_path / "old/venv", version="3.8.18")
     make(tmp_path / ".pyenv/versions/2.7.18", version="2.7.18", is_venv=False)

@@ -20,21 +20,23 @@ from exporter.torch_venv import TorchVenv, location
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for uv is a shell script")
 
 ROOT = Path(__file__).parent.parent
-# Stands in for uv: makes the folder, and a torch in it, without the network.
-UV = f"""#!/bin/sh
-case "$1 $*" in
-venv*) for last; do :; done; mkdir -p "$last/bin"; ln -sf {sys.executable} "$last/bin/python"
-       printf 'home = /usr/bin\\nversion = 3.12.7\\n' > "$last/pyvenv.cfg" ;;
-*) echo "Downloading torch (191.3MiB)"; %s
-   mkdir -p "$(dirname "$4")/../lib/python3.12/site-packages/torch-2.13.0.dist-info" ;;
-esac
+# Stands in for uv: makes the folder, and a torch in it, without the network. It writes under %(venv)s alone.
+UV = """#!/bin/sh -eu
+if [ "$1" = venv ]; then
+  mkdir -p "%(venv)s/bin"; ln -sf "%(python)s" "%(venv)s/bin/python"
+  printf 'home = /usr/bin\\nversion = 3.12.7\\n' > "%(venv)s/pyvenv.cfg"
+else
+  echo "Downloading torch (191.3MiB)"
+  %(step)s
+  mkdir -p "%(venv)s/lib/python3.12/site-packages/torch-2.13.0.dist-info"
+fi
 """
 
 
 def with_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str = ":") -> None:
     folder = tmp_path / "bin"
     folder.mkdir(exist_ok=True)
-    (folder / "uv").write_text(UV % step)
+    (folder / "uv").write_text(UV % {"venv": tmp_path / "v", "python": sys.executable, "step": step})
     (folder / "uv").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
@@ -104,7 +106,7 @@ def test_progress_is_visible_and_the_half_made_environment_is_not_used(
 def test_the_exporter_leaves_at_once_and_the_next_start_makes_it_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_uv(tmp_path, monkeypatch, 'touch "$(dirname "$4")/../leftover"; sleep 600')
+    with_uv(tmp_path, monkeypatch, f"touch {tmp_path}/v/leftover; sleep 600")
     venv = TorchVenv(tmp_path / "v", elsewhere=nobody)
     venv.start()
     assert eventually((tmp_path / "v" / "leftover").exists)
