@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter.config import Config, ConfigError, Log, Storage, Web, configured, load
+from exporter import config as files
+from exporter.config import Config, ConfigError, Log, Storage, Web, configured
 from exporter.console import Mistake
 from exporter.discovery import discover
 from exporter.document import Ledger, Node, plant
@@ -22,17 +23,22 @@ SECTIONS: Mapping[str, type[Any]] = {"web": Web, "storage": Storage, "log": Log}
 
 
 def wanted(args: argparse.Namespace, registry: Registry, machine: Machine) -> Config:
-    """The config this command line asks for; the machine knows it then. Mistake says everything that is wrong with it."""
+    """The config this command line asks for. Mistake says everything that is wrong with it."""
     try:
-        file = read(args, registry)
-        config = over(file or Config(), args)
-        machine.know(config)
-        if file is None:
-            found = configured(discover(machine.survey()), registry.probes)
-            config = replace(config, checks=found.checks, interpreters=found.interpreters)
-            machine.know(config)
+        return load(args, registry, machine)
     except ConfigError as error:
         raise Mistake(f"the config cannot be used:\n{error}") from None
+
+
+def load(args: argparse.Namespace, registry: Registry, machine: Machine) -> Config:
+    """The same, for those who go on without it: ConfigError. The machine knows the config then."""
+    file = read(args, registry)
+    config = over(file or Config(), args)
+    machine.know(config)
+    if file is None:
+        found = configured(discover(machine.survey()), registry.probes)
+        config = replace(config, checks=found.checks, interpreters=found.interpreters)
+        machine.know(config)
     return config
 
 
@@ -42,7 +48,7 @@ def read(args: argparse.Namespace, registry: Registry) -> Config | None:
     file, profile = given["config.file"], given["config.profile"] or ""
     if profile and not file:
         raise Mistake("--config.profile lays an overlay over a file: give --config.file too")
-    return load(file, registry.probes, profile) if file else None
+    return files.load(file, registry.probes, profile) if file else None
 
 
 def over(config: Config, args: argparse.Namespace) -> Config:

@@ -105,7 +105,10 @@ def _recording(wanted: bool, config: Config, checks: tuple[Check, ...]) -> Itera
             f"--record: the exporter at {exporter.url} (process {exporter.pid}) keeps this history itself; "
             "leave --record out, or press `run now` on its page"
         )
-    history = History(folder / storage.HISTORY, config.storage.retention_time, config.storage.retention_size)
+    try:
+        history = History(folder / storage.HISTORY, config.storage.retention_time, config.storage.retention_size)
+    except OSError as error:
+        raise Mistake(f"--record: {error}; be the user that runs the exporter, or give --storage.path") from None
     history.know({check.name: check.fingerprint for check in checks})
     try:
         yield Journal(history, history.latest())

@@ -45,7 +45,7 @@ def _found(args: argparse.Namespace) -> str:
     if exporter is not None:
         return exporter.url
     usual = f"http://{Web().listen_address}"
-    return usual if inquiry.get(usual, "/-/healthy").body.startswith(b"gpu-canary") else ""
+    return usual if inquiry.answers(usual) else ""
 
 
 def _from_history(args: argparse.Namespace, console: Console) -> list[Standing]:
@@ -58,7 +58,10 @@ def _from_history(args: argparse.Namespace, console: Console) -> list[Standing]:
     path = Path(config.storage.path) / HISTORY
     if not path.exists():
         raise Mistake(f"no exporter runs here and there is no {path}; `gpu-canary serve` starts one")
-    history = History(path, config.storage.retention_time, config.storage.retention_size)
+    try:
+        history = History(path, config.storage.retention_time, config.storage.retention_size)
+    except OSError as error:
+        raise Mistake(f"{error}; be the user that runs the exporter, or give --storage.path") from None
     try:
         history.know({check.name: check.fingerprint for check in config.checks})
         return list(remembered(config.checks, history.latest()))
