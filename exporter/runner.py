@@ -6,7 +6,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from exporter.result import SEVERITY_OUTCOME, Check, Outcome, Result, worst
 from exporter.world.token import Token
@@ -33,6 +33,15 @@ EVIDENCE_LIMIT = 8 * 1024
 HOUSE_RULE_NAMES = frozenset(rule.name for rule in HOUSE_RULES)
 
 Redact = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a run ended."""
+
+    outcome: Outcome
+    skip: tuple[str, str] | None = None
+    detail: str = ""
 
 
 @dataclass
@@ -88,14 +97,29 @@ class _Record:
             raise ValueError(f"rule {fact.rule!r} is not declared by the probe")
         self.findings.append(Finding(fact.rule, fact.severity, self.redact(fact.detail), self.redact(fact.subject)))
 
+    def result(self, started: float, duration: float, end: _End) -> Result:
+        return Result(
+            check=self.check.name,
+            probe=self.check.probe.name,
+            started=started,
+            duration=duration,
+            outcome=end.outcome,
+            measurements=tuple(self.measurements.values()),
+            findings=tuple(self.findings),
+            skip=end.skip,
+            detail=self.redact(end.detail),
+            evidence=self.evidence,
+            identity=self.identity,
+            conditions=self.conditions,
+            remember=self.remember,
+        )
+
 
 def run(check: Check, world: World, token: Token, redact: Redact = str) -> Result:
     """One run of `check` as a Result; never raises. `redact` hides secrets in every text."""
     record = _Record(check, token, redact)
     started, clock = time.time(), time.monotonic()
-    outcome: Outcome = "ok"
-    skip: tuple[str, str] | None = None
-    detail = ""
+    end = _End("ok")
     facts: Iterator[Fact] | None = None
     try:
         facts = check.probe.run(check.params, world)
@@ -103,45 +127,30 @@ def run(check: Check, world: World, token: Token, redact: Redact = str) -> Resul
             record.add(fact)
             token.check()
     except Skipped as stop:
-        outcome, skip, detail = "skipped", (stop.skip_class, stop.reason), stop.detail
+        end = _End("skipped", (stop.skip_class, stop.reason), stop.detail)
     except SubjectFailed as stop:
         record.find(stop.finding)
         if stop.evidence:
             record.add(Evidence("worker log", stop.evidence))
     except Aborted as stop:
-        outcome, skip, detail = _aborted(stop, check, record)
+        end = _aborted(stop, check, record)
     except Exception as error:
-        outcome, detail = "error", "".join(traceback.format_exception(error)).strip()
+        end = _End("error", detail="".join(traceback.format_exception(error)).strip())
         record.find(CHECK_ERROR(f"{type(error).__name__}: {error}"))
     finally:
         _close(facts)
-    return Result(
-        check=check.name,
-        probe=check.probe.name,
-        started=started,
-        duration=time.monotonic() - clock,
-        outcome=worst(outcome, *(SEVERITY_OUTCOME[f.severity] for f in _subjects(record, outcome))),
-        measurements=tuple(record.measurements.values()),
-        findings=tuple(record.findings),
-        skip=skip,
-        detail=redact(detail),
-        evidence=record.evidence,
-        identity=record.identity,
-        conditions=record.conditions,
-        remember=record.remember,
-    )
+    judged = (SEVERITY_OUTCOME[f.severity] for f in _subjects(record, end.outcome))
+    return record.result(started, time.monotonic() - clock, replace(end, outcome=worst(end.outcome, *judged)))
 
 
-def _aborted(stop: Aborted, check: Check, record: _Record) -> tuple[Outcome, tuple[str, str] | None, str]:
+def _aborted(stop: Aborted, check: Check, record: _Record) -> _End:
     """A missed deadline is our fault in a light lane and the subject's elsewhere; any other abort is a deferral."""
     if stop.reason != "deadline":
-        return "skipped", ("deferred", stop.reason), "the run was stopped before it ended"
+        return _End("skipped", ("deferred", stop.reason), "the run was stopped before it ended")
     late = DEADLINE_MISSED(f"not done after {check.timeout:g} s")
-    if check.lane == "light":
-        record.find(late)
-        return "error", None, late.detail
-    record.find(Finding(late.rule, "critical", late.detail))
-    return "failed", None, late.detail
+    ours = check.lane == "light"
+    record.find(late if ours else replace(late, severity="critical"))
+    return _End("error" if ours else "failed", detail=late.detail)
 
 
 def _subjects(record: _Record, outcome: Outcome) -> Iterator[Finding]:
