@@ -44,9 +44,9 @@ def wiring(prometheus: Prometheus, reach: Callable[[str], Alertmanager] = Alertm
 
 def _is_ours(target: ScrapeTarget, known: set[tuple[str | None, str | None]]) -> bool:
     """A target that is down has no series any more: then it is known by its port or its job's name."""
-    job, instance = target.labels.get("job", ""), target.labels.get("instance", "")
-    named = re.search(r"gpu.?canary", job, re.IGNORECASE) is not None
-    return (job, instance) in known or named or _port(target.url) == DEFAULT_PORT
+    pool, instance = target.labels.get("job", ""), target.labels.get("instance", "")
+    named = re.search(r"gpu.?canary", pool, re.IGNORECASE) is not None
+    return (pool, instance) in known or named or _port(target.url) == DEFAULT_PORT
 
 
 def _port(url: str) -> int | None:
@@ -59,12 +59,12 @@ def _port(url: str) -> int | None:
 def _scraped(targets: Sequence[ScrapeTarget], answered: bool) -> Iterator[Answer]:
     question = "Are we scraped?"
     if not targets:
-        job = f"{{job_name: gpu-canary, static_configs: [{{targets: ['HOST:{DEFAULT_PORT}']}}]}}"
+        entry = f"{{job_name: gpu-canary, static_configs: [{{targets: ['HOST:{DEFAULT_PORT}']}}]}}"
         yield Answer(
             question,
             "bad",
             "no target of this Prometheus is a gpu-canary",
-            f"add `{job}` to `scrape_configs:` and {RELOAD}",
+            f"add `{entry}` to `scrape_configs:` and {RELOAD}",
         )
     for target in targets:
         if target.health == "up":

@@ -139,6 +139,6 @@ def test_this_very_machine_yields_every_metric_it_can_have() -> None:
     facts, end = run_recorded(PROBE, {}, Here({"now": time.time()}))
     measured = {fact.metric: fact.value for fact in facts if isinstance(fact, Measurement)}
     assert end == ""
-    assert {"cpu_utilization_ratio", "memory_utilization_ratio", "self_cpu_ratio", "load_tasks"} <= measured.keys()
+    assert {"cpu_utilization_ratio", "memory_utilization_ratio", "self_cpu_ratio", "load_averages"} <= measured.keys()
     assert all(math.isfinite(value) for value in measured.values())
     assert 0 < measured["memory_utilization_ratio"] < 1

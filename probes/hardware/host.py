@@ -83,8 +83,8 @@ def _processors(host: Host, before: Mapping[str, float], counters: Mapping[str, 
     if total > 0:
         yield m.CPU_BUSY((total - unused) / total)
     yield m.CPUS(host.cpus)
-    for window, tasks in zip(WINDOWS, host.load or (), strict=False):
-        yield m.LOAD(tasks, window=window)
+    for window, average in zip(WINDOWS, host.load or (), strict=False):
+        yield m.LOAD(average, window=window)
     if host.limits is not None and host.limits.cpus is not None:
         yield m.CPU_LIMIT(host.limits.cpus)
 

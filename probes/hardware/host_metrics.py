@@ -12,7 +12,7 @@ MEMORY_USED = Metric("memory_used_bytes", "Memory that cannot be had without swa
 MEMORY_BUSY = Metric("memory_utilization_ratio", "Share of memory that cannot be had without swapping.")
 SWAP = Metric("swap_total_bytes", "Swap space.")
 SWAP_USED = Metric("swap_used_bytes", "Swap space in use.")
-LOAD = Metric("load_tasks", "Tasks running or waiting for a disk, averaged over a window.", ("window",))
+LOAD = Metric("load_averages", "Tasks running or waiting for a disk, averaged over a window.", ("window",))
 BOOT = Metric("boot_timestamp_seconds", "When the machine started, in Unix time.")
 READ = Metric("disk_read_bytes_total", "Bytes read from a disk since boot.", ("device",), kind="counter")
 WRITTEN = Metric("disk_written_bytes_total", "Bytes written to a disk since boot.", ("device",), kind="counter")
