@@ -150,7 +150,7 @@ def test_what_the_card_did_joins_the_result(tmp_path: Path) -> None:
                 Gpu(
                     0,
                     "GPU-7",
-                    memory_used=1000 + seen,
+                    memory_used=(1000 + seen) * 2**20,
                     power=300.0 + seen,
                     power_limit=450.0,
                     temperature=60.0,
@@ -175,7 +175,7 @@ def test_what_the_card_did_joins_the_result(tmp_path: Path) -> None:
         "450 W",
         "gen 4 x16",
     )
-    assert "throttled by power_cap, VRAM in use 1000 bytes before" in evidence["card under load"]
+    assert "throttled by power_cap, VRAM in use 1000 MiB before" in evidence["card under load"]
     assert "2500 MHz" in evidence["card under load"]
 
 

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from probes.api import Json
+from probes.api import MIB, Json
 from probes.world.gpus import Gpu, Gpus
 
 EVERY = 1.0  # seconds between two looks
@@ -60,7 +60,9 @@ class Load:
         if degrees:
             parts.append(f"at most {max(degrees):.0f} C")
         parts.append(f"throttled by {', '.join(sorted(reasons)) or 'nothing'}")
-        parts.append(f"VRAM in use {self._before.memory_used} bytes before, {after.memory_used} after")
+        if self._before.memory_used is not None and after.memory_used is not None:
+            before, left = (used / MIB for used in (self._before.memory_used, after.memory_used))
+            parts.append(f"VRAM in use {before:.0f} MiB before, {left:.0f} MiB after")
         return {"card under load": ", ".join(parts)}
 
     def _look(self) -> Gpu | None:

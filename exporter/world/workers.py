@@ -23,7 +23,7 @@ from exporter.world.child import Child
 from exporter.world.load import Load
 from exporter.world.rows import Failure, RowFile
 from exporter.world.token import Token
-from probes.api import Aborted, Blind, Deferred, Finding, Json, Row, SubjectFailed
+from probes.api import MIB, Aborted, Blind, Deferred, Finding, Json, Row, SubjectFailed
 from probes.rules import WORKER_CRASHED, WORKER_LATE, WORKER_OUT_OF_MEMORY
 from probes.world.gpus import Gpus
 
@@ -171,7 +171,9 @@ class Launcher:
             raise SubjectFailed((WORKER_OUT_OF_MEMORY if starved else WORKER_CRASHED)(how), child.text)
         end = rows.finish()
         rss = end.data.get("peak_rss_bytes")
-        evidence: dict[str, Json] = {"worker log": child.text, "worker memory": f"peak RSS {rss} bytes"}
+        evidence: dict[str, Json] = {"worker log": child.text}
+        if isinstance(rss, int):
+            evidence["worker memory"] = f"peak RSS {rss / MIB:.0f} MiB"
         evidence.update(load.evidence())
         return replace(end, data={**end.data, "conditions": load.conditions(), "evidence": evidence})
 
