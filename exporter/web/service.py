@@ -22,12 +22,19 @@ class Preparation:
 
 
 class Service(Protocol):
-    """The exporter as the web sees it. Every call returns at once (`runs` reads history: call it off the event loop)."""
+    """The exporter as the web sees it.
 
-    config: Config
-    started: float
-    checks: Mapping[str, Check]
+    Every call returns at once, but `runs`, `reload` and `maintenance` ask the disk: call them off the event loop.
+    """
 
+    @property
+    def config(self) -> Config: ...
+    @property
+    def started(self) -> float: ...
+    @property
+    def checks(self) -> Mapping[str, Check]: ...
+    @property
+    def redact(self) -> Callable[[str], str]: ...
     @property
     def url(self) -> str: ...
     def metrics(self, compressed: bool) -> bytes: ...

@@ -1,0 +1,102 @@
+"""What did a check measure, now and before? Its series in human units, each with its past and its targets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from exporter.families import PREFIX
+from exporter.judge import Verdict, verdicts
+from exporter.result import Check, Result, Target
+from exporter.units import duration, human
+from exporter.web.chart import Spark, rates, spark
+from probes.api import Measurement, Metric
+
+SERIES_LIMIT = 60  # on a check's page; /metrics and the API have them all
+UNITS = re.compile(
+    r"_?(bytes|seconds|ratio|celsius|watts|hertz|joules|volts|total|info|bytes_total|seconds_total|joules_total)$"
+)
+Points = Sequence[tuple[float, float]]  # (Unix time, value), oldest first
+Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of the check. `met` is None where no target applies; `past` says in words what the line shows."""
+
+    caption: str
+    labels: str
+    value: str
+    name: str
+    help: str
+    spark: Spark | None
+    past: str
+    targets: str
+    met: bool | None
+    order: tuple[bool, bool, int]
+
+
+def series(check: Check, measured: Result, runs: Sequence[Result]) -> list[Series]:
+    """Every series of a measured result, in the order the probe gave them."""
+    past, held = _past(runs), list(verdicts(measured, check.targets))
+    order = {metric.name: number for number, metric in enumerate(check.probe.metrics)}
+    found = []
+    for m in measured.measurements[:SERIES_LIMIT]:
+        metric = check.probe.metric(m.metric)
+        if metric is not None:
+            own = [verdict for verdict in held if verdict.measurement == m]
+            found.append(_series(check, metric, m, past.get((m.metric, m.labels), ()), own, order[m.metric]))
+    return found
+
+
+def foremost(all_series: Sequence[Series], number: int) -> list[Series]:
+    """The few series for the overview: those with a target, then those that can get better, each metric once."""
+    best: dict[str, Series] = {}
+    for one in sorted(all_series, key=lambda s: s.order):
+        if one.value:
+            best.setdefault(one.name, one)
+    return list(best.values())[:number]
+
+
+def _series(
+    check: Check, metric: Metric, m: Measurement, points: Points, held: Sequence[Verdict], place: int
+) -> Series:
+    targets = [v.target for v in held]
+    counter = metric.kind == "counter"
+    drawn = rates(points) if counter else points
+    line = None if metric.kind == "info" else spark(drawn, () if counter else targets)
+    return Series(
+        caption=UNITS.sub("", metric.name).replace("_", " ") or metric.name,
+        labels=", ".join(f"{name} {value}" for name, value in m.labels if value),
+        value="" if metric.kind == "info" else human(metric.name, m.value),
+        name=f"{PREFIX}{check.probe.name}_{metric.name}",
+        help=metric.help,
+        spark=line,
+        past=_told(metric.name, line, drawn, counter) if line else "",
+        targets="; ".join(_target(metric.name, target) for target in targets),
+        met=all(v.met for v in held) if held else None,
+        order=(not held, metric.better is None, place),
+    )
+
+
+def _told(metric: str, line: Spark, points: Points, counter: bool) -> str:
+    rate = " a second" if counter else ""
+    span = duration(points[-1][0] - points[0][0])
+    low, high = human(metric, line.low), human(metric, line.high)
+    return f"{low}{rate} in {span}" if low == high else f"{low} to {high}{rate} in {span}"
+
+
+def _target(metric: str, target: Target) -> str:
+    bounds = [f"at least {human(metric, target.at_least)}" if target.at_least is not None else ""]
+    bounds.append(f"at most {human(metric, target.at_most)}" if target.at_most is not None else "")
+    return " and ".join(filter(None, bounds))
+
+
+def _past(runs: Sequence[Result]) -> Mapping[Key, Points]:
+    """Each series' points, from the runs that measured something, oldest first."""
+    points: dict[Key, list[tuple[float, float]]] = {}
+    for run in runs:
+        for m in run.measurements if run.measured else ():
+            points.setdefault((m.metric, m.labels), []).append((run.started, m.value))
+    return points
