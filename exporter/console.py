@@ -79,11 +79,19 @@ class Console:
 
     def json(self, data: object) -> None:
         """The answer as JSON, indented, ASCII only."""
-        self._out.write(json.dumps(self._hidden(data), indent=2) + "\n")
+        self._out.write(json.dumps(self.hidden(data), indent=2) + "\n")
 
     def raw(self, text: str) -> None:
         """Text for a program or a file: as it is, but for secrets."""
         self._out.write(self.redact(text))
+
+    def hidden(self, data: object) -> object:
+        """The same data with secrets hidden before quoting could disguise them."""
+        if isinstance(data, dict):
+            return {self.redact(str(key)): self.hidden(value) for key, value in data.items()}
+        if isinstance(data, list | tuple):
+            return [self.hidden(item) for item in data]
+        return self.redact(data) if isinstance(data, str) else data
 
     def note(self, text: str) -> None:
         """A remark beside the answer, on stderr."""
@@ -124,14 +132,6 @@ class Console:
 
     def _safe(self, text: str) -> str:
         return escaped(self.redact(text))
-
-    def _hidden(self, data: object) -> object:
-        """The same data with secrets hidden before quoting could disguise them."""
-        if isinstance(data, dict):
-            return {self.redact(str(key)): self._hidden(value) for key, value in data.items()}
-        if isinstance(data, list | tuple):
-            return [self._hidden(item) for item in data]
-        return self.redact(data) if isinstance(data, str) else data
 
 
 def _rich(stream: TextIO) -> Rich | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,26 @@ SECTIONS: Mapping[str, type[Any]] = {"web": Web, "storage": Storage, "log": Log}
 
 def wanted(args: argparse.Namespace, registry: Registry, machine: Machine) -> Config:
     """The config this command line asks for. Mistake says everything that is wrong with it."""
-    try:
+    with _told():
         return load(args, registry, machine)
+
+
+def stated(args: argparse.Namespace, registry: Registry) -> Config:
+    """What file and flags say, without a look at this machine: no checks where there is no file. Mistake, too."""
+    with _told():
+        return over(read(args, registry) or Config(), args)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
     except ConfigError as error:
         raise Mistake(f"the config cannot be used:\n{error}") from None
 
 
 def load(args: argparse.Namespace, registry: Registry, machine: Machine) -> Config:
-    """The same, for those who go on without it: ConfigError. The machine knows the config then."""
+    """The same as `wanted`, for those who go on without it: ConfigError. The machine knows the config then."""
     file = read(args, registry)
     config = over(file or Config(), args)
     machine.know(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from exporter import flags, registry
 from exporter.app import plugin_checks
@@ -52,7 +53,9 @@ def _checks(checks: list[Check], console: Console) -> None:
     if console.as_json:
         console.json([_data(check) for check in checks])
         return
-    rows = [(c.name, c.probe.name, c.family, duration(c.every), duration(c.timeout), _params(c)) for c in checks]
+    rows = [
+        (c.name, c.probe.name, c.family, duration(c.every), duration(c.timeout), _params(c, console)) for c in checks
+    ]
     console.table(("CHECK", "PROBE", "FAMILY", "EVERY", "TIMEOUT", "PARAMS"), rows)
 
 
@@ -67,6 +70,7 @@ def _data(check: Check) -> dict[str, object]:
     }
 
 
-def _params(check: Check) -> str:
-    """The params that somebody set; the rest are the probe's defaults."""
-    return check.params.model_dump_json(exclude_unset=True).removeprefix("{").removesuffix("}")
+def _params(check: Check, console: Console) -> str:
+    """The params that somebody set; the rest are the probe's defaults. Hidden before quoting could disguise a secret."""
+    given = console.hidden(check.params.model_dump(mode="json", exclude_unset=True))
+    return json.dumps(given, ensure_ascii=False).removeprefix("{").removesuffix("}")

@@ -23,7 +23,6 @@ from exporter.world.token import Token
 
 
 def main(args: argparse.Namespace, console: Console) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     machine = Machine()
     try:
         results = _results(args, console, machine)
@@ -44,7 +43,7 @@ def _results(args: argparse.Namespace, console: Console, machine: Machine) -> li
     file = vars(args)["config.file"]
     # Params for a probe need no survey of this machine; without them its checks here are the better answer.
     alone = params and not file
-    config = flags.over(Config(), args) if alone else flags.wanted(args, probes, machine)
+    config = flags.stated(args, probes) if alone else flags.wanted(args, probes, machine)
     console.redact.learn(config.secrets)
     checks = selection.timed(selection.selected(args.name, params, config, probes), args.timeout)
     results = []
@@ -82,6 +81,7 @@ def attended(check: Check, run: Callable[[Token], Result], progress: Callable[[f
             done.set()
 
     begun = time.monotonic()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=work, name=f"run {check.name}", daemon=True).start()
     try:
         done.wait(check.timeout + HUNG_GRACE)
@@ -89,6 +89,8 @@ def attended(check: Check, run: Callable[[Token], Result], progress: Callable[[f
         token.cancel("aborted")
         done.wait(HUNG_GRACE)  # its worker is killed within it; a second Ctrl-C does not wait for that
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return box[0] if box else oneshot.late(check, time.monotonic() - begun)
 
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from exporter import flags, inquiry, registry
@@ -21,12 +22,13 @@ from exporter.storage import HISTORY, candidates
 from exporter.units import duration
 from probes.api import Finding
 
+STATES = {"ok": "ok", "warn": "warning", "bad": "critical"}
 EXIT = {"ok": 0, "skipped": 0, "degraded": 1, "failed": 1, "error": 3}
 
 
 def main(args: argparse.Namespace, console: Console) -> int:
     if args.prometheus:
-        raise Mistake("--prometheus: not built yet")
+        return _wiring(args.prometheus, console)
     url = args.url or _found(args)
     if url:
         standings = live(url)
@@ -39,13 +41,37 @@ def main(args: argparse.Namespace, console: Console) -> int:
     return 3
 
 
+def _wiring(url: str, console: Console) -> int:
+    """Would anybody be told? 0 when every answer is ok, else 1."""
+    from exporter.wiring import wiring  # requests, which the other half of this command need not load
+    from exporter.world.control import ControlError, Prometheus
+
+    try:
+        answers = wiring(Prometheus(url))
+    except ControlError as error:
+        raise Mistake(f"--prometheus: {error}") from None
+    if console.as_json:
+        console.json([asdict(answer) for answer in answers])
+    else:
+        for answer in answers:
+            console.line(f"{answer.question} {answer.detail}", style=STATES[answer.state])
+            if answer.todo:
+                console.line(answer.todo, indent=2)
+    return 0 if all(answer.state == "ok" for answer in answers) else 1
+
+
 def _found(args: argparse.Namespace) -> str:
-    """Where an exporter answers: where its note says, else at the default address."""
-    exporter = inquiry.running(candidates(vars(args)["storage.path"], os.environ))
+    """Where an exporter answers: where its note says, else where the config says; "" when none does."""
+    folder = vars(args)["storage.path"]
+    address = "" if folder else Web().listen_address
+    if vars(args)["config.file"]:
+        config = flags.stated(args, registry.load())
+        folder, address = config.storage.path, config.web.listen_address
+    exporter = inquiry.running(candidates(folder, os.environ))
     if exporter is not None:
         return exporter.url
-    usual = f"http://{Web().listen_address}"
-    return usual if inquiry.answers(usual) else ""
+    usual = f"http://{'127.0.0.1' if address.startswith(':') else ''}{address}" if address else ""
+    return usual if usual and inquiry.answers(usual) else ""
 
 
 def _from_history(args: argparse.Namespace, console: Console) -> list[Standing]:
