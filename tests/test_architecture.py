@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from probes import BUILTIN
+from tests.process import Exporter
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(p for top in ("exporter", "probes", "docs") for p in (ROOT / top).rglob("*.py"))
@@ -103,3 +104,16 @@ def test_the_exporter_refuses_the_probes_of_a_stranger(tmp_path: Path) -> None:
     assert ended.returncode != 0
     assert str(tmp_path) in ended.stderr
     assert "pipx install gpu-canary" in ended.stderr
+
+
+def test_serving_loads_neither_requests_nor_rich_nor_torch(tmp_path: Path) -> None:
+    exporter = Exporter(tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})  # Python tells each import on stderr
+    try:
+        exporter.until(lambda found: any(name == "gpucanary_check_outcome" for name, _ in found))
+        loaded = {
+            line.rpartition("|")[2].strip().partition(".")[0] for line in exporter.log().splitlines() if "|" in line
+        }
+    finally:
+        exporter.end()
+    assert {"pycurl", "uvicorn", "exporter"} <= loaded
+    assert not {"requests", "rich", "torch"} & loaded
