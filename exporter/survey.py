@@ -17,6 +17,7 @@ from probes.world.http import Request, Response
 
 HTTP_SECONDS = 0.25  # of one question; a server on the same machine that needs longer is not worth a delayed start
 SURVEY_SECONDS = 0.3  # of all of them, which are asked at once
+LISTEN = "0A"  # https://docs.kernel.org/networking/proc_net_tcp.html
 MAX_APPS = 5
 MAX_ANSWER = 8 * 1024 * 1024  # Gradio's /config of a large app
 
@@ -177,7 +178,9 @@ def _is_file(world: World, path: Path) -> bool:
 
 def _servers(world: World) -> tuple[Server, ...]:
     answered: set[str] = set()
-    threads = [threading.Thread(target=_ask, args=(world, server, answered), daemon=True) for server in SERVERS]
+    listening = _listening(world)
+    asked = [server for server in SERVERS if listening is None or server.port in listening]
+    threads = [threading.Thread(target=_ask, args=(world, server, answered), daemon=True) for server in asked]
     ends = time.monotonic() + SURVEY_SECONDS
     for thread in threads:
         thread.start()
@@ -185,6 +188,17 @@ def _servers(world: World) -> tuple[Server, ...]:
         thread.join(max(0.0, ends - time.monotonic()))
     names = frozenset(answered)
     return tuple(server for server in SERVERS if server.name in names)
+
+
+def _listening(world: World) -> set[int] | None:
+    """Ports on which somebody listens, as Linux tells; None where it does not. A port nobody holds needs no request."""
+    try:
+        tables = [world.read_text(f"/proc/net/{table}") for table in ("tcp", "tcp6")]
+        rows = [line.split() for table in tables for line in (table or "").splitlines()[1:]]
+        ports = {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTEN}
+    except (Skipped, Aborted, ValueError, IndexError, OSError):
+        return None
+    return ports if tables[0] is not None else None
 
 
 def _ask(world: World, server: Server, answered: set[str]) -> None:

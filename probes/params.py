@@ -67,7 +67,7 @@ Secret = SecretStr
 class Params(BaseModel):
     """Base of every probe's params: frozen, unknown keys refused, every field described."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
 
 P = TypeVar("P", bound=Params)

@@ -227,6 +227,21 @@ def test_real_servers_are_asked_at_once_and_a_silent_one_holds_nothing_up(monkey
     )  # 0.3 s, and a busy machine's patience; asked one after the other, timeouts alone would take longer
 
 
+@pytest.mark.parametrize(
+    ("table", "found"),
+    [
+        ("sl local_address rem_address st\n0: 0100007F:2CAA 00000000:0000 0A 0", ["ollama"]),
+        ("sl local_address rem_address st\n0: 0100007F:2CAA 0100007F:9999 01 0", []),
+        ("sl local_address rem_address st", []),
+        ("junk\njunk", ["ollama"]),
+    ],
+)
+def test_only_ports_on_which_somebody_listens_are_asked_where_the_system_tells(table: str, found: list[str]) -> None:
+    answer: Json = {"http": {"GET http://127.0.0.1:11434/api/version": {"status": 200, "body": '{"version": "0.12"}'}}}
+    world = RecordedWorld({**answer, "files": {"/proc/net/tcp": table, "/proc/net/tcp6": "sl"}})  # type: ignore[dict-item]
+    assert [server.name for server in survey(world, (), Path("/home/someone")).servers] == found
+
+
 def test_an_aborted_look_is_an_absent_server() -> None:
     class Late(Machine):
         def http(self, request: Request) -> Response:
