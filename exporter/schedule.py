@@ -141,7 +141,7 @@ class Schedule:
         latest, now = self._latest(check.name), time.time()
         if latest and latest.measured and 0 <= now - latest.measured.started < check.every:
             return None
-        wait = {"light": (0.0, min(rush, check.every)), "worker": (1.0, 4.0)}.get(check.lane, (10.0, 30.0))
+        wait = {"light": (0.0, min(rush, check.every)), "worker": (1.0, 4.0)}.get(check.lane, (5.0, 10.0))
         return now + wait[0] + spread(check.name, wait[1] - wait[0])
 
     # -- what others ask ------------------------------------------------------------------------------------------
