@@ -8,6 +8,7 @@ from pathlib import Path
 
 from exporter.config import Config
 from exporter.interpreters import Interpreter, Preparation, find, pick
+from exporter.storage import home
 from exporter.survey import Survey, survey
 from exporter.torch_venv import TorchVenv, location
 from exporter.world.gpus import GpuDoor
@@ -36,12 +37,12 @@ class Machine:
 
     def interpreters(self) -> tuple[Interpreter, ...]:
         """The Pythons there are now."""
-        return find(self._named, home=Path.home(), environ=os.environ, prepared=self._prepared)
+        return find(self._named, home=home(), environ=os.environ, prepared=self._prepared)
 
     def survey(self) -> Survey:
         """Look around, in at most SURVEY_SECONDS."""
         world = RealWorld(self.doors, Token(SURVEY_SECONDS))
-        return survey(world, self.interpreters(), Path.home())
+        return survey(world, self.interpreters(), home())
 
     def prepare_torch(self) -> None:
         """Begin to make a Python with torch in the background, unless there is one. $TORCH=0 forbids it."""
@@ -59,6 +60,6 @@ class Machine:
         self.doors.close()
 
     def _users_torch(self) -> str:
-        found = find(self._named, home=Path.home(), environ=os.environ)
+        found = find(self._named, home=home(), environ=os.environ)
         best = pick([python for python in found if python.torch_version], "auto")
         return best.path if best else ""

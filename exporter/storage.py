@@ -29,7 +29,15 @@ def default_storage(environ: Mapping[str, str]) -> Path:
     """systemd's StateDirectory=, else the state folder of the XDG base directories."""
     if environ.get("STATE_DIRECTORY"):
         return Path(environ["STATE_DIRECTORY"].partition(":")[0])
-    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "gpu-canary"
+    return Path(environ.get("XDG_STATE_HOME") or home() / ".local" / "state") / "gpu-canary"
+
+
+def home() -> Path:
+    """The user's home; the root for a user who has none, as containers make them."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
 
 
 def candidates(path: str | None, environ: Mapping[str, str]) -> tuple[Path, ...]:

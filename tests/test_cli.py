@@ -180,33 +180,35 @@ def test_findings_are_exit_code_1_and_carry_their_remedy(tmp_path: Path) -> None
     assert "1. `curl -v URL`" in out
 
 
-def test_what_does_not_apply_is_exit_code_0_and_blind_is_3(tmp_path: Path) -> None:
+def test_what_does_not_apply_is_exit_code_0_and_blind_is_3(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "python").write_text("#!/bin/sh\n")  # not executable: we may not run it
     wanted = f"interpreter={tmp_path}/python"
-    code, out, _ = gpu_canary(tmp_path, "run", "memory_copy", "--param", wanted, "--param", "device=cpu")
+    code, out, _ = here(capsys, "run", "memory_copy", "--param", wanted, "--param", "device=cpu")
     assert (code, out.split("  ")[1]) == (3, "skipped (blind: permission)")
-    code, out, _ = gpu_canary(tmp_path, "run", "matmul", "--param", "device=cuda")
+    code, out, _ = here(capsys, "run", "matmul", "--param", "device=cuda")
     assert (code, out.split("  ")[1]) == (0, "skipped (not_applicable: no_gpu)") or Path("/dev/nvidiactl").exists()
 
 
-def test_a_configured_check_is_judged_by_its_targets_and_a_family_is_summed_up(tmp_path: Path) -> None:
+def test_a_configured_check_is_judged_by_its_targets_and_a_family_is_summed_up(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     file = written(
         tmp_path,
         "checks:\n  - {probe: disk, name: models, targets: [{metric: free_bytes, at_least: 900TiB}]}\n"
         "  - {probe: platform}\n  - {probe: disk, name: gone, params: {path: /nowhere}}\n  - {probe: host}\n",
     )
-    code, out, _ = gpu_canary(tmp_path, "run", "models", "--config.file", file)
+    code, out, _ = here(capsys, "run", "models", "--config.file", file)
     assert code == 1
     assert "models  degraded" in out
     assert "target-missed" in out
-    code, out, _ = gpu_canary(tmp_path, "run", "environment", f"--config.file={file}", "--json")
+    code, out, _ = here(capsys, "run", "environment", f"--config.file={file}", "--json")
     assert code == 1
     assert [(r["check"], r["outcome"]) for r in json.loads(out)] == [
         ("models", "degraded"), ("platform", "ok"), ("gone", "failed")
     ]  # fmt: skip
-    code, out, _ = gpu_canary(tmp_path, "run", "disk", f"--config.file={file}")
+    code, out, _ = here(capsys, "run", "disk", f"--config.file={file}")
     assert out.splitlines()[-1] == "2 checks: 1 degraded, 1 failed"
-    code, out, _ = gpu_canary(tmp_path, "run", "gone", f"--config.file={file}", "--param", f"path={tmp_path}")
+    code, out, _ = here(capsys, "run", "gone", f"--config.file={file}", "--param", f"path={tmp_path}")
     assert (code, out.split("  ")[:2]) == (0, ["gone", "ok"])
 
 
@@ -243,12 +245,14 @@ def test_ctrl_c_ends_the_worker_with_the_command(tmp_path: Path, how: signal.Sig
     assert not alive
 
 
-def test_a_recorded_run_is_what_status_tells_when_no_exporter_runs(tmp_path: Path) -> None:
+def test_a_recorded_run_is_what_status_tells_when_no_exporter_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     file = written(tmp_path, "checks: [{probe: disk, params: {path: /nowhere}}, {probe: host}]")
     where = [f"--config.file={file}", f"--storage.path={tmp_path / 'state'}"]
-    assert gpu_canary(tmp_path, "status", *where)[0] == 2
+    assert here(capsys, "status", *where)[0] == 2
     assert gpu_canary(tmp_path, "run", "disk", "--record", *where)[0] == 1
-    code, out, err = gpu_canary(tmp_path, "status", *where)
+    code, out, err = here(capsys, "status", *where)
     assert code == 3
     assert re.search(r"^disk +failed +\d+\S* \S+ ago", out, re.MULTILINE), out
     assert re.search(r"^host +not yet run", out, re.MULTILINE), out
@@ -330,7 +334,7 @@ def exporter(tmp_path_factory: pytest.TempPathFactory, echo: str) -> Iterator[Ex
     folder = tmp_path_factory.mktemp("serve")
     written(folder, CONFIG.format(echo=echo))
     written(folder, "#!/bin/sh\n", "python")
-    running = Exporter(folder, f"--config.file={folder}/canary.yml", env={**SECRETS, "PYTHONPROFILEIMPORTTIME": "1"})
+    running = Exporter(folder, f"--config.file={folder}/canary.yml", env=SECRETS)
     running.until(lambda s: value(s, "gpucanary_check_outcome", {"check": "api", "outcome": "failed"}) == 1)
     running.until(lambda s: value(s, "gpucanary_check_outcome", {"check": "gone", "outcome": "failed"}) == 1)
     yield running
@@ -365,11 +369,38 @@ def test_status_finds_the_exporter_by_itself_and_tells_what_to_do(exporter: Expo
     assert standings["gone"]["last"]["findings"][0]["rule"] == "disk-absent"
 
 
-def test_status_asks_nobody_else(echo: str, tmp_path: Path) -> None:
-    code, _, err = gpu_canary(tmp_path, "status", f"--url={echo}")
+def test_status_asks_nobody_else(capsys: pytest.CaptureFixture[str], echo: str) -> None:
+    code, _, err = here(capsys, "status", f"--url={echo}")
     assert (code, "wants a login" in err) == (2, True)
-    code, _, err = gpu_canary(tmp_path, "status", f"--url={CLOSED}")
+    code, _, err = here(capsys, "status", f"--url={CLOSED}")
     assert (code, "no answer of a gpu-canary exporter" in err) == (2, True)
+
+
+def test_status_asks_prometheus_whether_anybody_would_be_told(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = here(capsys, "status", "--prometheus", CLOSED, "--json")
+    (answer,) = json.loads(out)
+    assert (code, answer["state"], "does not answer" in answer["detail"]) == (1, "bad", True)
+    code, _, err = here(capsys, "status", "--prometheus", "localhost:9090")
+    assert (code, "write it like http://127.0.0.1:9090" in err) == (2, True)
+
+
+@pytest.mark.parametrize("flag", ["--url", "--prometheus"])
+def test_a_password_on_the_command_line_is_not_repeated(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    code, out, err = here(capsys, "status", flag, "http://me:hunter2@127.0.0.1:1")
+    assert code in (1, 2)
+    assert "127.0.0.1:1" in out + err
+    assert "hunter2" not in out + err
+
+
+@pytest.mark.root
+def test_a_user_without_a_home_can_run_it(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; os.setuid(54321); os.environ.pop('HOME', 0); from exporter.cli import main; sys.exit(main())"
+    )
+    words = ["run", "disk", "--json"]
+    argv = [sys.executable, "-c", code, *words]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode in (0, 1), ended.stderr
 
 
 def test_maintenance_is_a_series_until_it_is_off(exporter: Exporter, tmp_path: Path) -> None:
@@ -383,22 +414,16 @@ def test_maintenance_is_a_series_until_it_is_off(exporter: Exporter, tmp_path: P
     exporter.until(lambda s: value(s, "gpucanary_maintenance") == 0)
 
 
-def test_two_never_write_one_history_nor_share_one_port(exporter: Exporter, tmp_path: Path) -> None:
+def test_two_never_write_one_history_nor_share_one_port(
+    exporter: Exporter, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     where = f"--storage.path={exporter.folder / 'state'}"
-    code, _, err = gpu_canary(tmp_path, "run", "disk", "--param=path=/", "--record", where)
+    code, _, err = here(capsys, "run", "disk", "--param=path=/", "--record", where)
     assert (code, "leave --record out" in err) == (2, True)
     code, _, err = gpu_canary(tmp_path, where, "--web.listen-address=127.0.0.1:0")
     assert (code, f"process {exporter.process.pid}" in err) == (2, True)
     code, _, err = gpu_canary(tmp_path, f"--web.listen-address=127.0.0.1:{exporter.port}")
     assert (code, "is in use" in err) == (2, True)
-
-
-def test_what_serves_loads_neither_requests_nor_rich(exporter: Exporter) -> None:
-    loaded = {
-        line.rpartition("|")[2].strip() for line in exporter.log().splitlines() if line.startswith("import time:")
-    }
-    assert "pycurl" in loaded
-    assert not {"requests", "rich", "rich.console"} & loaded
 
 
 def test_a_planted_secret_comes_out_nowhere(

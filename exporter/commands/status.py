@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from exporter import flags, inquiry, registry
 from exporter.config import Web
@@ -27,6 +28,7 @@ EXIT = {"ok": 0, "skipped": 0, "degraded": 1, "failed": 1, "error": 3}
 
 
 def main(args: argparse.Namespace, console: Console) -> int:
+    console.redact.learn(urlsplit(url).password or "" for url in (args.url or "", args.prometheus or ""))
     if args.prometheus:
         return _wiring(args.prometheus, console)
     url = args.url or _found(args)
