@@ -117,18 +117,27 @@ class Console:
             TaskProgressColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=rich, transient=True) as bar:
-            task = bar.add_task(self._safe(title), total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        bar = Progress(*columns, console=rich, transient=True)
+        task = bar.add_task(self._safe(title), total=None)
+
+        def tell(done: float, total: float) -> None:
+            bar.start()  # with the first report: a short run shows none
+            bar.update(task, completed=done, total=total)
+
+        try:
+            yield tell
+        finally:
+            bar.stop()
 
     def _coloured(self, cells: Row, style: str, indent: int) -> None:
         from rich.text import Text
 
         line = Text(" " * indent, style=style)
-        for cell in cells:
-            line.append(f"{cell}  ", STYLES.get(cell.strip(), ""))
+        for number, cell in enumerate(cells):
+            line.append(f"{'  ' if number else ''}{cell}", STYLES.get(cell.strip(), ""))
+        line.rstrip()
         if self._rich is not None:
-            self._rich.print(line, no_wrap=True, overflow="ellipsis")
+            self._rich.print(line)
 
     def _safe(self, text: str) -> str:
         return escaped(self.redact(text))

@@ -138,3 +138,17 @@ def test_numbers_are_read_in_the_unit_their_name_ends_in(metric: str, value: flo
 )
 def test_durations_are_told_in_two_units_at_most(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+def test_a_short_run_shows_no_bar(wide: None) -> None:
+    err = Terminal()
+    with Console(out=Pipe(), err=err).progress("disk"):
+        pass
+    assert err.getvalue() == ""
+
+
+def test_a_terminal_loses_no_end_of_a_long_row(wide: None) -> None:
+    out = Terminal()
+    Console(out=out, err=Pipe()).table(("CHECK", "PARAMS"), [("disk", "x" * 300), ("host", "")])
+    assert "x" * 300 in out.getvalue()
+    assert "host\n" in out.getvalue()
