@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from exporter import registry
+from exporter.config import load
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
@@ -31,6 +34,20 @@ def test_the_files_contributing_names_are_there() -> None:
     named = set(re.findall(r"`((?:exporter|probes|tests|docs|deploy)/[\w/.-]+\.\w+)`", text("CONTRIBUTING.md")))
     assert named
     assert {name for name in named if not (ROOT / name).exists()} == {"probes/environment/uptime.py"}  # the new one
+
+
+def test_the_tests_that_other_platforms_run_are_there() -> None:
+    named = re.findall(r"tests/\w+\.py", text(".github/workflows/platforms.yml"))
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_yaml_of_the_readme_is_a_config(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", text("README.md"), re.DOTALL)
+    shown = next(block for block in blocks if block.startswith("checks:"))
+    (tmp_path / "canary.yml").write_text(shown, encoding="utf-8")
+    config = load(tmp_path / "canary.yml", registry.load().probes)
+    assert [check.name for check in config.checks] == ["models", "comfyui"]
 
 
 def test_the_readme_starts_with_the_two_commands_and_the_scrape() -> None:
