@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from prometheus_client import ProcessCollector
 
 from exporter import VERSION
-from exporter.families import ONE, PREFIX, Blocks, Family, Renderer, Row, gauge, of_metrics
+from exporter.families import ONE, PREFIX, Blocks, Family, Renderer, Rows, gauge, of_metrics
 from probes.api import Rule
 
 REMEDY_BYTES = 300  # what an alert template can carry (DESIGN.md section 6)
@@ -39,11 +39,11 @@ class About:
         yield gauge("checks", "Configured checks.", self.checks)
         name, about = f"{PREFIX}history_write_failures_total", "Batches history could not write."
         yield Family(name, about, ONE, (self.history_failures,), "counter")
-        lanes: list[Row] = [("", (("lane", lane),)) for lane in self.lanes]
+        lanes: Rows = tuple(("", (("lane", lane),)) for lane in self.lanes)
         held, slots = zip(*self.lanes.values(), strict=True) if self.lanes else ((), ())
         yield Family(f"{PREFIX}lane_runs", "Runs that hold a lane now.", lanes, held)
         yield Family(f"{PREFIX}lane_slots", "Runs a lane can hold.", lanes, slots)
-        due: list[Row] = [("", (("check", check),)) for check in self.next_runs]
+        due: Rows = tuple(("", (("check", check),)) for check in self.next_runs)
         name = f"{PREFIX}check_next_run_timestamp_seconds"
         yield Family(name, "When the next run is due.", due, list(self.next_runs.values()))
 
@@ -65,7 +65,7 @@ class Own:
 def for_templates(rules: Iterable[Rule], grafana: str, self_url: str) -> Iterator[Family]:
     """Remedies and links, so that static alert rules fit every installation and strangers' probes."""
     named = {rule.name: shortened(rule.remedy) for rule in sorted(rules, key=lambda rule: rule.name)}
-    rows: list[Row] = [("", (("rule", name), ("remedy", remedy))) for name, remedy in named.items()]
+    rows: Rows = tuple(("", (("rule", name), ("remedy", remedy))) for name, remedy in named.items())
     yield Family(f"{PREFIX}rule_info", "The remedy of a rule, for alert templates.", rows, [1.0] * len(rows))
     links = (("grafana", grafana), ("self", self_url))
     yield Family(f"{PREFIX}links_info", "Where people find more, for alert templates.", (("", links),), (1.0,))

@@ -15,14 +15,13 @@ from exporter.result import Check, Latest
 CHEAP = 0.002  # seconds; a body that is pressed faster than this is pressed by the scrape that wants it
 SHARE = 0.01  # of one core, at most, for pressing ahead
 FRESH = 0.5  # seconds a body is good for, at least
-WATCHED = 120.0  # seconds after a scrape during which bodies are pressed ahead
+PATIENCE = 2.0  # seconds a scrape may be late before it is no longer waited for
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
     """One exposition, ready to send."""
 
-    plain: bytes
     gzipped: bytes  # a stream that ends at a full flush; `stream` writes the rest of it
     stream: zlib._Compress
     made: float
@@ -33,8 +32,8 @@ class Exposition:
     """The blocks of every check and of the exporter itself. `update` renders; `body` copies.
 
     Merging and compressing ten thousand series takes longer than answering a scrape may take. A small exporter does it
-    when asked; a large one does it ahead, in a thread, for at most one per cent of a core, and serves bytes that are at
-    most as old as that allows (half a second at ten thousand series).
+    when asked; a large one does it ahead, in a thread, just before the next scrape is due, for at most one per cent of a
+    core, and serves bytes that are at most as old as that allows (half a second at ten thousand series).
     """
 
     def __init__(self, own: Callable[[], Blocks], live: Callable[[], bytes]) -> None:
@@ -42,12 +41,12 @@ class Exposition:
         self._series: dict[str, CheckSeries] = {}
         self._families: dict[str, dict[str, bytes]] = {}
         self._headers: dict[str, bytes] = {}
-        self._of_check: dict[str, Blocks] = {}
+        self._of_check: dict[str, tuple[str, ...]] = {}  # the families each check has samples in
         self._lock = threading.Lock()
         self._body = Body(*_compressed(b""), made=0.0, cost=0.0)
         self._dirty = True
-        self._scraped = 0.0
-        self._wake = threading.Event()
+        self._scraped = self._interval = 0.0
+        self._seen = threading.Event()  # a scrape came
         self._closed = False
         threading.Thread(target=self._press_ahead, name="exposition", daemon=True).start()
 
@@ -85,7 +84,7 @@ class Exposition:
         return series
 
     def _replace(self, check: str, blocks: Blocks) -> None:
-        for family in self._of_check.get(check, {}).keys() - blocks.keys():
+        for family in set(self._of_check.get(check, ())) - blocks.keys():
             of_family = self._families[family]
             del of_family[check]
             if not of_family:
@@ -93,16 +92,14 @@ class Exposition:
         for family, (header, samples) in blocks.items():
             self._headers[family] = header
             self._families.setdefault(family, {})[check] = samples
-        self._of_check[check] = blocks
+        self._of_check[check] = tuple(blocks)
         self._dirty = True
-        if self._body.cost > CHEAP:
-            self._wake.set()
 
     # -- what is served -------------------------------------------------------------------------------------------
 
     def plain(self) -> bytes:
-        """The exposition in text format 0.0.4."""
-        return self._current().plain + self._live()
+        """The exposition in text format 0.0.4. Few ask for it: it is unpacked, not kept."""
+        return zlib.decompressobj(31).decompress(self._current().gzipped) + self._live()
 
     def gzipped(self) -> bytes:
         """The same, compressed: ready bytes, and the end of the stream with what is made at scrape time."""
@@ -112,15 +109,17 @@ class Exposition:
 
     def _current(self) -> Body:
         now = time.monotonic()
-        asleep = now - self._scraped > WATCHED
-        self._scraped = now
+        self._interval, self._scraped = now - self._scraped, now
         body = self._body
-        old = now - body.made > max(FRESH, body.cost / SHARE)
-        if not body.made or (body.cost <= CHEAP and (self._dirty or old)) or (asleep and old):
-            return self._press()
-        if old:
-            self._wake.set()
+        small = body.cost <= CHEAP and (self._dirty or now - body.made > FRESH)
+        if not body.made or small or now - body.made > self._good_for(body):
+            body = self._press()
+        self._seen.set()
         return body
+
+    @staticmethod
+    def _good_for(body: Body) -> float:
+        return max(FRESH, body.cost / SHARE)
 
     def _press(self) -> Body:
         begun = time.monotonic()
@@ -134,16 +133,23 @@ class Exposition:
         return self._body
 
     def _press_ahead(self) -> None:
+        """Scrapes come at a steady rhythm: be ready just before the next one is due, and stay so until it comes."""
         while not self._closed:
-            self._wake.wait()
-            self._wake.clear()
-            if not self._closed and time.monotonic() - self._scraped < WATCHED:
-                body = self._press()
-                time.sleep(max(FRESH, body.cost / SHARE))
+            came = self._seen.wait(self._until_due())
+            self._seen.clear()
+            if self._dirty and not came:
+                self._press()
+
+    def _until_due(self) -> float | None:
+        """Seconds until a body should be pressed; None while no scrape is expected, or while pressing is cheap."""
+        now, body, expected = time.monotonic(), self._body, self._scraped + self._interval
+        if body.cost <= CHEAP or now > expected + PATIENCE:
+            return None
+        return max(FRESH / 5, expected - FRESH / 2 - now, body.made + self._good_for(body) - now)
 
     def close(self) -> None:
         self._closed = True
-        self._wake.set()
+        self._seen.set()
 
 
 def merge(headers: Mapping[str, bytes], families: Mapping[str, Mapping[str, bytes]], own: Blocks) -> bytes:
@@ -160,6 +166,6 @@ def merge(headers: Mapping[str, bytes], families: Mapping[str, Mapping[str, byte
     return b"".join(parts)
 
 
-def _compressed(plain: bytes) -> tuple[bytes, bytes, zlib._Compress]:
+def _compressed(plain: bytes) -> tuple[bytes, zlib._Compress]:
     stream = zlib.compressobj(1, zlib.DEFLATED, 31)  # 31: gzip header and trailer, largest window
-    return plain, stream.compress(plain) + stream.flush(zlib.Z_FULL_FLUSH), stream
+    return stream.compress(plain) + stream.flush(zlib.Z_FULL_FLUSH), stream

@@ -1,7 +1,7 @@
 """How does a number become exposition text? By prometheus_client, once for each line; then only the number is new.
 
-That library spends 8 us on a line, nearly all of it on names and labels that stay the same from run to run. So the
-beginning of a line is taken from its output, and kept for as long as a family has the same rows.
+That library spends 8 us on a line, nearly all of it on names and labels that stay the same from run to run. So its
+output is kept as a template for as long as a family has the same rows.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ PREFIX = "gpucanary_"
 
 Labels = tuple[tuple[str, str], ...]
 Row = tuple[str, Labels]  # what follows the family's name ("" or _bucket, _sum, _count), and the labels
+Rows = tuple[Row, ...]
 Blocks = dict[str, tuple[bytes, bytes]]  # family -> (HELP and TYPE lines, sample lines)
 
-ONE: tuple[Row, ...] = (("", ()),)  # the rows of a family of one sample without labels of its own
+ONE: Rows = (("", ()),)  # the rows of a family of one sample without labels of its own
 written: Callable[[float], str] = lru_cache(4096)(floatToGoString)  # most numbers are 0, 1 or what they were before
 
 
@@ -31,7 +32,7 @@ class Family:
 
     name: str
     documentation: str
-    rows: Sequence[Row]
+    rows: Rows
     values: Sequence[float]
     type: Literal["gauge", "counter", "histogram"] = "gauge"
 
@@ -51,18 +52,26 @@ def gauge(name: str, documentation: str, value: float) -> Family:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    rows: Sequence[Row]
+class _Learnt:
+    """What the library prints for a family with these rows, with places for the constant label and for each number."""
+
+    rows: Rows
     header: bytes
-    beginnings: tuple[str, ...]
+    template: str
+
+
+SUBJECT = "\x00subject\x00"  # stands for the value of the constant label; no label value holds a NUL
+_learnt: dict[tuple[str, Rows], _Learnt] = {}  # shared by all subjects: a thousand checks, one template
+LEARNT_LIMIT = 20_000
 
 
 class Renderer:
-    """Renders the families of one subject, whose constant labels come first; keeps what it learnt from the library."""
+    """Renders the families of one subject; `label` and `subject` are the constant label that comes first, if any."""
 
-    def __init__(self, labels: Labels = ()) -> None:
-        self._labels = labels
-        self._known: dict[str, _Known] = {}
+    def __init__(self, label: str = "", subject: str = "") -> None:
+        self._labels: Labels = ((label, SUBJECT),) if label else ()
+        self._subject = _escaped(subject)
+        self._known: dict[str, _Learnt] = {}
 
     def __call__(self, families: Iterable[Family]) -> Blocks:
         return {family.name: self._block(family) for family in families}
@@ -70,15 +79,30 @@ class Renderer:
     def _block(self, family: Family) -> tuple[bytes, bytes]:
         known = self._known.get(family.name)
         if known is None or known.rows != family.rows:
-            known = self._known[family.name] = self._learn(family)
-        pairs = zip(known.beginnings, family.values, strict=True)
-        return known.header, "".join([f"{beginning} {written(value)}\n" for beginning, value in pairs]).encode()
+            known = self._known[family.name] = learnt(family, self._labels)
+        text = known.template % tuple(map(written, family.values))
+        return known.header, text.replace(SUBJECT, self._subject).encode()
 
-    def _learn(self, family: Family) -> _Known:
-        text = generate_latest(Registry([family.metric(self._labels)])).decode()
+
+def learnt(family: Family, labels: Labels) -> _Learnt:
+    """From the library, once for all subjects whose family has the same rows."""
+    key = (f"{family.name} {bool(labels)}", family.rows)
+    known = _learnt.get(key)
+    if known is None:
+        text = generate_latest(Registry([family.metric(labels)])).decode()
         help_line, type_line, *lines = text.splitlines(keepends=True)
-        beginnings = tuple(line.rpartition(" ")[0] for line in lines)
-        return _Known(family.rows, (help_line + type_line).encode(), beginnings)
+        beginnings = (line.rpartition(" ")[0].replace("%", "%%") for line in lines)
+        known = _Learnt(key[1], (help_line + type_line).encode(), "".join(f"{b} %s\n" for b in beginnings))
+        if len(_learnt) >= LEARNT_LIMIT:
+            _learnt.clear()
+        _learnt[key] = known
+    return known
+
+
+def _escaped(value: str) -> str:
+    """A label value as the library writes it."""
+    line = generate_latest(Registry([gauge("x", "x", 0.0).metric((("x", value),))])).decode().splitlines()[2]
+    return line[line.index('"') + 1 : line.rindex('"')]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporter.families import PREFIX, Family, Renderer, Row
+from exporter.families import PREFIX, Family, Renderer, Rows
 from exporter.schedule import Running
 
 
@@ -24,5 +24,5 @@ def live_series(running: Mapping[str, Running]) -> bytes:
 
 
 def _family(name: str, documentation: str, values: Mapping[str, float]) -> Family:
-    rows: list[Row] = [("", (("check", check),)) for check in values]
+    rows: Rows = tuple(("", (("check", check),)) for check in values)
     return Family(f"{PREFIX}{name}", documentation, rows, list(values.values()))

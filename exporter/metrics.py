@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from exporter.families import PREFIX, Blocks, Family, Labels, Renderer, Row, gauge
+from exporter.families import PREFIX, Blocks, Family, Labels, Renderer, Row, Rows, gauge
 from exporter.judge import verdicts
 from exporter.result import OUTCOMES, Check, Latest, Result
 from probes.api import Finding, Measurement
@@ -21,8 +21,8 @@ MEASURED_SERIES_LIMIT = 500
 SUBJECTS_LIMIT = 20
 COUNTED = ("counter", "events")
 
-OUTCOME_ROWS: tuple[Row, ...] = tuple(("", (("outcome", outcome),)) for outcome in OUTCOMES)
-DURATION_ROWS: tuple[Row, ...] = (
+OUTCOME_ROWS: Rows = tuple(("", (("outcome", outcome),)) for outcome in OUTCOMES)
+DURATION_ROWS: Rows = (
     *(("_bucket", (("le", bound),)) for bound in (*map(str, BUCKETS), "+Inf")),
     ("_count", ()),
     ("_sum", ()),
@@ -67,7 +67,7 @@ class CheckSeries:
     def __init__(self, check: Check) -> None:
         self.check, self.counts = check, Counts()
         self.latest: Latest | None = None
-        self._renderer = Renderer((("check", check.name),))
+        self._renderer = Renderer("check", check.name)
         self._constant = self._renderer(self._about_the_check())
 
     def change(self, check: Check) -> None:
@@ -108,7 +108,7 @@ class CheckSeries:
         runs = [counts.runs[outcome] for outcome in OUTCOMES]
         yield Family(f"{PREFIX}check_runs_total", "Runs since the process started.", OUTCOME_ROWS, runs, "counter")
         skips = sorted(counts.skips.items())
-        rows: list[Row] = [("", (("class", skip_class), ("reason", reason))) for (skip_class, reason), _ in skips]
+        rows: Rows = tuple(("", (("class", skip_class), ("reason", reason))) for (skip_class, reason), _ in skips)
         yield Family(f"{PREFIX}check_skips_total", "Skipped runs.", rows, [number for _, number in skips], "counter")
         if self.check.every <= HISTOGRAM_UP_TO:
             total, values = 0, []
@@ -144,7 +144,7 @@ class CheckSeries:
         if latest.measured:  # blind is not quiet: only a run that looked may say 0
             house = (TARGET_MISSED,) if self.check.targets else ()
             firing |= {(r.name, r.severity, ""): 0.0 for r in (*self.check.probe.rules, *house) if r.name not in fired}
-        rows: list[Row] = [("", (("rule", r), ("severity", v), ("subject", s))) for r, v, s in firing]
+        rows: Rows = tuple(("", (("rule", r), ("severity", v), ("subject", s))) for r, v, s in firing)
         return Family(f"{PREFIX}finding", QUIET, rows, list(firing.values()))
 
     def _targets(self, measured: Result) -> Iterator[Family]:
@@ -175,7 +175,7 @@ class CheckSeries:
             shown = (sums if metric.kind == "events" else by_metric).get(metric.name)
             if shown:
                 full = f"{PREFIX}{self.check.probe.name}_{metric.name}"
-                rows: list[Row] = [("", m.labels) for m in shown]
+                rows: Rows = tuple(("", m.labels) for m in shown)
                 values = [m.value for m in shown]
                 yield Family(full, metric.help, rows, values, "counter" if metric.kind in COUNTED else "gauge")
 
