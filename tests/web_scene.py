@@ -18,6 +18,7 @@ from probes.api import Finding, Measurement, Probe
 from tests.web_service import Canary
 
 PROBES = load().probes
+MOVING = ("_ratio", "_celsius", "_watts", "_seconds", "_per_second", "_used_bytes", "free_bytes", "averages")
 
 
 def check(
@@ -39,9 +40,7 @@ def example(probe: Probe[Any], number: int = 0) -> tuple[tuple[Measurement, ...]
 def run(check: Check, started: float, number: int = 0, swing: float = 0.0, **fields: Any) -> Result:
     """A run that measures what an example does, each value moved by the share `swing`."""
     measured, found = example(check.probe, number)
-    moved = tuple(
-        m if m.value == 0 or m.metric.endswith("_info") else replace(m, value=m.value * (1 + swing)) for m in measured
-    )
+    moved = tuple(replace(m, value=m.value * (1 + swing)) if m.metric.endswith(MOVING) else m for m in measured)
     outcome = worst("ok", *(SEVERITY_OUTCOME[f.severity] for f in found))
     return judge(
         Result(check.name, check.probe.name, started, fields.pop("duration", 0.034), outcome, moved, found, **fields),

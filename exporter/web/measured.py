@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from exporter.families import PREFIX
 from exporter.judge import Verdict, verdicts
@@ -14,9 +15,9 @@ from exporter.web.chart import Spark, rates, spark
 from probes.api import Measurement, Metric
 
 SERIES_LIMIT = 60  # on a check's page; /metrics and the API have them all
-UNITS = re.compile(
-    r"_?(bytes|seconds|ratio|celsius|watts|hertz|joules|volts|total|info|bytes_total|seconds_total|joules_total)$"
-)
+UNITS = re.compile(r"_?((?:bytes|seconds|joules)(?:_total)?|ratio|celsius|watts|hertz|volts|per_second|total|info)$")
+MOMENT = "_timestamp_seconds"
+FAR = 253402214400.0  # the year 9999, the last that datetime knows
 Points = Sequence[tuple[float, float]]  # (Unix time, value), oldest first
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -34,7 +35,8 @@ class Series:
     past: str
     targets: str
     met: bool | None
-    order: tuple[bool, bool, int]
+    unit: str
+    order: tuple[bool, bool, bool, int]
 
 
 def series(check: Check, measured: Result, runs: Sequence[Result]) -> list[Series]:
@@ -51,12 +53,15 @@ def series(check: Check, measured: Result, runs: Sequence[Result]) -> list[Serie
 
 
 def foremost(all_series: Sequence[Series], number: int) -> list[Series]:
-    """The few series for the overview: those with a target, then those that can get better, each metric once."""
-    best: dict[str, Series] = {}
-    for one in sorted(all_series, key=lambda s: s.order):
-        if one.value:
-            best.setdefault(one.name, one)
-    return list(best.values())[:number]
+    """The few series for the overview: those with a target, then what moves; of each unit one, then of each metric."""
+    chosen: list[Series] = []
+    ordered = [one for one in sorted(all_series, key=lambda s: s.order) if one.value]
+    kinds: tuple[Callable[[Series], object], ...] = (lambda s: s.unit, lambda s: s.name, lambda s: s)
+    for same in kinds:
+        for one in ordered:
+            if len(chosen) < number and same(one) not in map(same, chosen):
+                chosen.append(one)
+    return sorted(chosen, key=lambda s: s.order)
 
 
 def _series(
@@ -65,19 +70,39 @@ def _series(
     targets = [v.target for v in held]
     counter = metric.kind == "counter"
     drawn = rates(points) if counter else points
-    line = None if metric.kind == "info" else spark(drawn, () if counter else targets)
+    plain = metric.kind == "info" or metric.name.endswith(MOMENT)
+    line = None if plain else spark(drawn, () if counter else targets)
+    unit = UNITS.search(metric.name)
     return Series(
         caption=UNITS.sub("", metric.name).replace("_", " ") or metric.name,
-        labels=", ".join(f"{name} {value}" for name, value in m.labels if value),
-        value="" if metric.kind == "info" else human(metric.name, m.value),
+        labels=_labels(m),
+        value=_value(metric, m.value),
         name=f"{PREFIX}{check.probe.name}_{metric.name}",
         help=metric.help,
         spark=line,
         past=_told(metric.name, line, drawn, counter) if line else "",
         targets="; ".join(_target(metric.name, target) for target in targets),
         met=all(v.met for v in held) if held else None,
-        order=(not held, metric.better is None, place),
+        unit=unit[1] if unit else metric.name,
+        order=(
+            not held,
+            line is not None and line.low == line.high,
+            plain or metric.kind != "gauge" or not unit,
+            place,
+        ),
     )
+
+
+def _value(metric: Metric, value: float) -> str:
+    if metric.name.endswith(MOMENT):
+        return f"{datetime.fromtimestamp(value):%Y-%m-%d %H:%M}" if 0 < value < FAR else "never"
+    return "" if metric.kind == "info" else human(metric.name, value)
+
+
+def _labels(m: Measurement) -> str:
+    """Labels in words. A card's uuid says to people nothing that its index does not."""
+    indexed = any(name == "gpu" for name, _ in m.labels)
+    return ", ".join(f"{name} {value}" for name, value in m.labels if value and not (indexed and name == "uuid"))
 
 
 def _told(metric: str, line: Spark, points: Points, counter: bool) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import socket
 import time
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +23,8 @@ from exporter.web.api import shown_params
 from exporter.web.aside import Aside
 from exporter.web.assets import Assets
 from exporter.web.service import Service
+from probes.api import Json
+from probes.params import Duration, parse_bytes
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -34,6 +36,7 @@ RECENT = 30  # runs in a strip
 ALL_RECENT = 120  # runs behind the lines of a check's own page
 TABLED = 15  # runs told one by one there
 ASKED = 50  # checks a page may ask for in one fragment; more, and it gets them all
+_seconds = next(part.func for part in get_args(Duration) if hasattr(part, "func"))
 TROUBLES = 30  # told on the status page; the rest is counted
 
 
@@ -94,7 +97,7 @@ class Pages:
             card=card,
             strip=chart.strip(runs[-60:]),
             runs=runs[: -TABLED - 1 : -1],
-            params=shown_params(check, self._service),
+            params={name: _told(check, name, value) for name, value in shown_params(check, self._service).items()},
             fragment=f"fragment/{links.of_check(name)}",
         )
 
@@ -126,7 +129,7 @@ class Pages:
             maintenance=self._service.maintenance(),
             preparation=self._service.preparation(),
         )
-        return Response(text, status, replies.FRESH, "text/html")
+        return Response(text.encode("utf-8", "replace"), status, replies.FRESH, "text/html")
 
     @functools.cached_property
     def _templates(self) -> Environment:
@@ -145,7 +148,6 @@ class Pages:
             "clock": lambda when: f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M:%S}",
             "link": links.of_check,
             "anchor": _anchor,
-            "flat": _flat,
             "human": human,
         }
         return made
@@ -156,10 +158,19 @@ def _anchor(name: str) -> str:
     return "check-" + "".join(c if c.isalnum() else f"_{ord(c):x}_" for c in name)
 
 
-def _flat(value: object) -> str:
-    """A param's value on one line."""
-    if isinstance(value, Mapping):
+def _told(check: Check, name: str, value: Json) -> str:
+    """A param's value on one line, sizes and times in their units."""
+    readers = {getattr(part, "func", None) for part in type(check.params).model_fields[name].metadata}
+    if isinstance(value, int | float) and readers & {parse_bytes, _seconds}:
+        return human("_bytes" if parse_bytes in readers else "_seconds", value)
+    if isinstance(value, dict):
         return ", ".join(f"{key}: {_flat(item)}" for key, item in value.items())
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return ", ".join(map(_flat, value))
-    return "" if value is None else str(value)
+    return _flat(value)
+
+
+def _flat(value: Json) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_flat, value)) or "not set"
+    if value is None or value == "":
+        return "not set"
+    return str(value) if isinstance(value, str | int | float) else json.dumps(value)

@@ -45,6 +45,7 @@ REASONS = {
     "removed": "the check was changed",
     "aborted": "it was stopped",
 }
+SEVERITIES = {"critical": 0, "warning": 1, "info": 2}
 HOUSE = {rule.name: rule for rule in HOUSE_RULES}
 
 
@@ -113,7 +114,7 @@ def card(
     """One check; `runs` are its recent ones, oldest first; `tiles` series at most (None: all)."""
     last = latest.last if latest else None
     shown = (latest.measured or last) if latest else None
-    found = tuple(_troubles(check, latest, shown)) if latest and shown else ()
+    found = sorted(_troubles(check, latest, shown), key=lambda t: SEVERITIES[t.severity]) if latest and shown else []
     every = series(check, shown, runs) if shown else []
     chosen = every if tiles is None else foremost(every, tiles)
     return Card(
