@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 log = logging.getLogger("gpu_canary.lanes")
 
 IDLE_SECONDS = 60.0  # how long a thread without work is kept
+# Runs come in bursts, and most take a millisecond: one thread does them in turn, and another only helps when they last.
+# Ten threads for ten short runs would spend twice the CPU on waiting for each other (the interpreter's lock).
+HELP_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,9 @@ class Lanes:
         self._capacity = dict(capacity)
         self._held: Counter[str] = Counter()
         self._line: list[_Waiting] = []
-        self._ready: list[_Waiting] = []
+        self._ready: deque[_Waiting] = deque()
         self._idle = 0
+        self._invited, self._after = False, 0.0
         self._changed = threading.Condition()
         self._closed = False
 
@@ -79,27 +84,46 @@ class Lanes:
 
     def _start(self, waiting: _Waiting) -> None:
         self._ready.append(waiting)
-        if self._idle >= len(self._ready):
+        if not self._invited:
+            self._invite(after=0.0)
+
+    def _invite(self, after: float) -> None:
+        """Have one more thread look at what is ready, `after` seconds from now."""
+        self._invited, self._after = True, after
+        if self._idle:
             self._changed.notify()
         else:
-            threading.Thread(target=self._work, name=f"run-{waiting.lanes[0]}", daemon=True).start()
+            threading.Thread(target=self._work, name="run", daemon=True).start()
 
     def _work(self) -> None:
-        while (waiting := self._take()) is not None:
-            try:
-                waiting.call()
-            except Exception:
-                log.exception("a run ended outside the runner; please report this")
-            with self._changed:
-                self._held.subtract(waiting.lanes)
-                self._dispatch()
+        while self._accept_invitation():
+            while (waiting := self._take()) is not None:
+                try:
+                    waiting.call()
+                except Exception:
+                    log.exception("a run ended outside the runner; please report this")
+                with self._changed:
+                    self._held.subtract(waiting.lanes)
+                    self._dispatch()
 
-    def _take(self) -> _Waiting | None:
+    def _accept_invitation(self) -> bool:
+        """Wait until this thread is wanted; False when it is not for a long time."""
         with self._changed:
             self._idle += 1
-            try:
-                if not self._ready:
-                    self._changed.wait_for(lambda: self._ready or self._closed, timeout=IDLE_SECONDS)
-                return self._ready.pop(0) if self._ready else None
-            finally:
-                self._idle -= 1
+            self._changed.wait_for(lambda: self._invited or self._closed, timeout=IDLE_SECONDS)
+            self._idle -= 1
+            if not self._invited or self._closed:
+                return False
+            after = self._after
+        time.sleep(after)
+        with self._changed:
+            self._invited = False
+        return True
+
+    def _take(self) -> _Waiting | None:
+        """The next run for this thread. What it leaves behind gets another thread if it is still there in a moment."""
+        with self._changed:
+            waiting = self._ready.popleft() if self._ready else None
+            if self._ready and not self._invited:
+                self._invite(after=HELP_SECONDS)
+            return waiting
