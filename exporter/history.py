@@ -51,6 +51,7 @@ class History:
         self._fingerprints: dict[str, str] = {}
         self._thinned: dict[str, tuple[float, str]] = {}
         self._dirty: dict[str, Latest] = {}
+        self._held: dict[str, Latest] = {}
         self._runs: deque[Result] = deque(maxlen=QUEUE_ROWS)
         self._forgotten: set[str] = set()
         self._lock = threading.Lock()
@@ -68,12 +69,20 @@ class History:
         self._fingerprints = dict(fingerprints)
 
     def append(self, latest: Latest) -> None:
-        """Queue a record; committed within about a second."""
+        """Queue a record; committed within about a second.
+
+        Of a check that runs more often than once a minute and says nothing new, only what a run remembers is: a canary that
+        writes all day long wears the disk it watches. `close` writes the rest.
+        """
         result = latest.last
         before, outcome = self._thinned.get(result.check, (0.0, ""))
         keep = result.outcome != outcome or result.started - before >= THIN_SECONDS or result.started < before
         with self._lock:
             self._forgotten.discard(result.check)
+            if not keep and result.remember is None:
+                self._held[result.check] = latest
+                return
+            self._held.pop(result.check, None)
             self._dirty[result.check] = latest
             if keep:
                 self._thinned[result.check] = (result.started, result.outcome)
@@ -84,6 +93,7 @@ class History:
         """Drop the latest record of a removed check; its runs stay until retention takes them."""
         with self._lock:
             self._dirty.pop(check, None)
+            self._held.pop(check, None)
             self._forgotten.add(check)
         self._wake.set()
 
@@ -145,6 +155,8 @@ class History:
             self.flush()
             if time.monotonic() - self._pruned > PRUNE_EVERY or not self._pruned:
                 self.prune()
+        with self._lock:
+            self._dirty.update(self._held)
         self.flush()
         with self._locked() as database:
             database.close()

@@ -119,8 +119,10 @@ class Probe(Generic[P]):
     needs: Needs = Needs()
     examples: tuple[Example, ...] = ()
     family: str = ""
+    _metrics: Mapping[str, Metric] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_metrics", {metric.name: metric for metric in self.metrics})
         if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", self.name):
             raise ValueError(f"probe {self.name!r}: use snake_case")
         package, _, rest = self.run.__module__.partition(".")
@@ -139,7 +141,7 @@ class Probe(Generic[P]):
 
     def metric(self, name: str) -> Metric | None:
         """The declared metric of that short name."""
-        return next((m for m in self.metrics if m.name == name), None)
+        return self._metrics.get(name)
 
 
 def facts_of(

@@ -61,6 +61,20 @@ def test_fast_checks_keep_each_change_of_outcome_and_one_row_a_minute(opened):
     assert kept == [(1000.0, "ok"), (1050.0, "failed"), (1100.0, "ok")]
 
 
+def test_a_fast_check_that_says_nothing_new_is_written_once_a_minute_and_at_the_end(opened):
+    first = opened()
+    for i in range(10):
+        first.append(Latest.first(result(started=1000.0 + 5 * i)))
+    first.flush()
+    assert first.latest()["toy"].last.started == 1000.0
+    first.append(Latest.first(result(started=1050.0, remember={"offset": 7})))
+    first.flush()
+    assert first.latest()["toy"].remembered == {"offset": 7}, "what a run remembers is never held back"
+    first.append(Latest.first(result(started=1055.0)))
+    first.close()
+    assert opened().latest()["toy"].last.started == 1055.0
+
+
 def test_a_write_that_fails_is_counted_kept_and_written_later(opened):
     history = opened()
     with history._locked() as database:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from urllib.parse import urlsplit
 
 from probes.api import Evidence, Fact, Finding, Metric, Probe, World, recorded
@@ -14,6 +13,8 @@ from probes.services.assertions import SHOWN, failures, found, shown
 from probes.services.http_params import DAY, HttpParams
 from probes.world.http import Response
 
+PHASES = ("resolve", "connect", "tls", "processing", "transfer")
+PHASES_WITHOUT_TLS = ("resolve", "connect", "processing", "transfer")
 EXCERPT = 2000  # characters of the body that join a result with findings
 
 DURATION = Metric("duration_seconds", "Time for the whole answer, redirects included.", better="lower")
@@ -58,9 +59,8 @@ def _measured(response: Response) -> Iterator[Fact]:
         yield VERSION(version=response.version)
     if not response.error:
         yield DURATION(response.seconds)
-        for phase, seconds in asdict(response.phases).items():
-            if phase != "tls" or response.verified is not None:
-                yield PHASE(seconds, phase=phase)
+        for phase in PHASES if response.verified is not None else PHASES_WITHOUT_TLS:
+            yield PHASE(getattr(response.phases, phase), phase=phase)
         yield BODY(len(response.body))
         yield REDIRECTS(response.redirects)
     if response.verified is not None:

@@ -119,7 +119,7 @@ def nginx(folder: Path) -> Iterator[tuple[int, int]]:
     """A web server of three bytes; (plain port, TLS port), the certificate in folder/server.pem."""
     plain, tls = free_port(), free_port()
     name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "90"]
     files = ["-keyout", f"{folder}/server.key", "-out", f"{folder}/server.pem"]
     subprocess.run(["openssl", "req", "-x509", *key, *files, *name], check=True, capture_output=True)
     (folder / "nginx.conf").write_text(NGINX.format(dir=folder, plain=plain, tls=tls))

@@ -12,10 +12,10 @@ from exporter.exposition import Exposition
 from exporter.history import History
 from exporter.journal import Journal
 from exporter.judge import judge
-from probes.services.http import PROBE
 from exporter.result import Check, Target
 from exporter.world.real import RealWorld
 from exporter.world.token import Token
+from probes.services.http import PROBE
 
 
 def probes_per_second(url: str, authority: str, runs: int, flight: int, folder: str) -> float:
