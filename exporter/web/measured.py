@@ -11,11 +11,14 @@ from exporter.families import PREFIX
 from exporter.judge import Verdict, verdicts
 from exporter.result import Check, Result, Target
 from exporter.units import duration, human
+from exporter.web import remedy
 from exporter.web.chart import Spark, rates, spark
 from probes.api import Measurement, Metric
 
 SERIES_LIMIT = 60  # on a check's page; /metrics and the API have them all
-UNITS = re.compile(r"_?((?:bytes|seconds|joules)(?:_total)?|ratio|celsius|watts|hertz|volts|per_second|total|info)$")
+UNITS = re.compile(
+    r"_?((?:bytes|seconds|joules)(?:_total)?|timestamp_seconds|ratio|celsius|watts|hertz|volts|per_second|total|info)$"
+)
 MOMENT = "_timestamp_seconds"
 FAR = 253402214400.0  # the year 9999, the last that datetime knows
 Points = Sequence[tuple[float, float]]  # (Unix time, value), oldest first
@@ -30,12 +33,12 @@ class Series:
     labels: str
     value: str
     name: str
-    help: str
+    help: remedy.Step
     spark: Spark | None
     past: str
     targets: str
     met: bool | None
-    unit: str
+    unit: str  # "" of what is no quantity at a glance: counts, counters, moments
     order: tuple[bool, bool, bool, int]
 
 
@@ -55,11 +58,11 @@ def series(check: Check, measured: Result, runs: Sequence[Result]) -> list[Serie
 def foremost(all_series: Sequence[Series], number: int) -> list[Series]:
     """The few series for the overview: those with a target, then what moves; of each unit one, then of each metric."""
     chosen: list[Series] = []
-    ordered = [one for one in sorted(all_series, key=lambda s: s.order) if one.value]
+    ordered = sorted((one for one in all_series if one.value), key=lambda s: s.order)
     kinds: tuple[Callable[[Series], object], ...] = (lambda s: s.unit, lambda s: s.name, lambda s: s)
     for same in kinds:
         for one in ordered:
-            if len(chosen) < number and same(one) not in map(same, chosen):
+            if len(chosen) < number and same(one) and same(one) not in map(same, chosen):
                 chosen.append(one)
     return sorted(chosen, key=lambda s: s.order)
 
@@ -72,22 +75,22 @@ def _series(
     drawn = rates(points) if counter else points
     plain = metric.kind == "info" or metric.name.endswith(MOMENT)
     line = None if plain else spark(drawn, () if counter else targets)
-    unit = UNITS.search(metric.name)
+    unit, aside = UNITS.search(metric.name), plain or metric.kind != "gauge"
     return Series(
         caption=UNITS.sub("", metric.name).replace("_", " ") or metric.name,
         labels=_labels(m),
         value=_value(metric, m.value),
         name=f"{PREFIX}{check.probe.name}_{metric.name}",
-        help=metric.help,
+        help=remedy.pieces(metric.help),
         spark=line,
         past=_told(metric.name, line, drawn, counter) if line else "",
         targets="; ".join(_target(metric.name, target) for target in targets),
         met=all(v.met for v in held) if held else None,
-        unit=unit[1] if unit else metric.name,
+        unit="" if aside or unit is None else unit[1],
         order=(
             not held,
             line is not None and line.low == line.high,
-            plain or metric.kind != "gauge" or not unit,
+            aside or unit is None,
             place,
         ),
     )

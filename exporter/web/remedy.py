@@ -24,9 +24,10 @@ def steps(remedy: str, check: str = "CHECK", probe: str = "PROBE") -> tuple[Step
     """The steps of a remedy; the words CHECK and PROBE in its commands become this check's."""
     named = re.sub(r"\bCHECK\b", lambda _: check, re.sub(r"\bPROBE\b", lambda _: probe, remedy))
     texts = (" ".join(text.split()) for text in STEP.split(named))
-    return tuple(_pieces(text) for text in texts if text)
+    return tuple(pieces(text) for text in texts if text)
 
 
-def _pieces(text: str) -> Step:
+def pieces(text: str) -> Step:
+    """Words and `code` of one sentence."""
     parts = CODE.split(text)  # words and code take turns
     return tuple(Piece(part, bool(number % 2)) for number, part in enumerate(parts) if part)

@@ -82,7 +82,7 @@ class Card:
     told: str
     running: Running | None
     due: float | None
-    overdue: bool
+    imminent: bool
 
     @property
     def skip_class(self) -> str:
@@ -132,7 +132,7 @@ def card(
         told=_told(runs),
         running=running,
         due=due,
-        overdue=due is not None and due < time.time() - 5,
+        imminent=due is not None and due < time.time() + 1,
     )
 
 

@@ -89,7 +89,7 @@ function clocks() {
   for (const time of document.querySelectorAll("time[data-form]")) {
     const past = (Date.now() - Date.parse(time.dateTime)) / 1000;
     const form = time.dataset.form;
-    time.textContent = form === "in" ? "in " + span(-past) : form === "for" ? "for " + span(past) : span(past) + " ago";
+    time.textContent = form === "in" ? (past > -1 ? "soon" : "in " + span(-past)) : form === "for" ? "for " + span(past) : span(past) + " ago";
   }
 }
 
