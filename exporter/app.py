@@ -76,7 +76,8 @@ class App:
         """Where people find this exporter."""
         host, _, port = self.config.web.listen_address.rpartition(":")
         name = socket.gethostname() if host in ("", "0.0.0.0", "[::]") else host  # noqa: S104  # compared, not bound
-        return self.config.web.external_url or f"http://{name}:{port}"
+        prefix = self.config.web.route_prefix.rstrip("/")
+        return self.config.web.external_url or f"http://{name}:{port}{prefix}"
 
     def start(self) -> None:
         self.schedule.start(self.checks.values())

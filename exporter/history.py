@@ -259,4 +259,4 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _dump(record: Latest | Result) -> str:
-    return json.dumps(record.to_dict(), separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(record.to_dict(), separators=(",", ":"))

@@ -72,7 +72,7 @@ class _Record:
                     raise ValueError(f"Remember holds {size} bytes; the limit is {REMEMBER_LIMIT}")
                 self.remember = dict(fact.data)
             case Evidence():
-                self.evidence[fact.name] = self.redact(fact.text)[-EVIDENCE_LIMIT:]
+                self.evidence[fact.name] = self.text(fact.text)[-EVIDENCE_LIMIT:]
             case Identity():
                 self.identity.update(fact.values)
             case Conditions():
@@ -84,6 +84,8 @@ class _Record:
         metric = self.check.probe.metric(fact.metric)
         if metric is None:
             raise ValueError(f"metric {fact.metric!r} is not declared by the probe")
+        if not all(value.isascii() for _, value in fact.labels):
+            fact = replace(fact, labels=tuple((name, self.text(value)) for name, value in fact.labels))
         key = (fact.metric, fact.labels)
         before = self.measurements.get(key)
         if before is not None:
@@ -92,10 +94,14 @@ class _Record:
             fact = Measurement(fact.metric, before.value + fact.value, fact.labels)
         self.measurements[key] = fact
 
+    def text(self, raw: str) -> str:
+        """Without secrets, and fit for UTF-8 whatever bytes a file name or a log held."""
+        return self.redact(raw).encode("utf-8", "replace").decode("utf-8")
+
     def find(self, fact: Finding) -> None:
         if fact.rule not in HOUSE_RULE_NAMES and all(rule.name != fact.rule for rule in self.check.probe.rules):
             raise ValueError(f"rule {fact.rule!r} is not declared by the probe")
-        self.findings.append(Finding(fact.rule, fact.severity, self.redact(fact.detail), self.redact(fact.subject)))
+        self.findings.append(Finding(fact.rule, fact.severity, self.text(fact.detail), self.text(fact.subject)))
 
     def result(self, started: float, duration: float, end: _End) -> Result:
         return Result(
@@ -107,7 +113,7 @@ class _Record:
             measurements=tuple(self.measurements.values()),
             findings=tuple(self.findings),
             skip=end.skip,
-            detail=self.redact(end.detail),
+            detail=self.text(end.detail),
             evidence=self.evidence,
             identity=self.identity,
             conditions=self.conditions,

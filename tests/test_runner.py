@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from exporter.history import History
+from exporter.metrics import CheckSeries
 from exporter.result import Latest, Result
 from exporter.runner import EVIDENCE_LIMIT, REMEMBER_LIMIT, run
 from exporter.world.token import Token
@@ -168,6 +170,27 @@ def test_secrets_are_hidden_in_every_text():
 
     got = run(check(leaky), RecordedWorld({}), Token(5.0), lambda text: text.replace("hunter2", "***"))
     assert "hunter2" not in str(got)
+
+
+def test_bytes_that_are_no_text_reach_every_view_as_text(tmp_path):
+    def odd(params, world):
+        yield SPEED(1, path="/mnt/\udcff")
+        yield SLOW("\udcff", subject="\udcff")
+        yield Evidence("log", "\udcff")
+        yield Remember({"path": "\udcff"})
+
+    checked = check(odd)
+    latest = Latest.first(run(checked, RecordedWorld({}), Token(5.0)))
+    assert latest.last.outcome == "degraded"
+    series = CheckSeries(checked)
+    series.latest = latest
+    assert b"/mnt/?" in series.blocks()["gpucanary_toy_speed_bytes_per_second"][1]
+    history = History(tmp_path / "history.sqlite", 1e9, 1 << 30)
+    history.know({"toy": "f1"})
+    history.append(latest)
+    history.flush()
+    assert history.latest()["toy"].remembered == {"path": "\udcff"}
+    history.close()
 
 
 def test_results_and_latest_survive_a_round_trip_through_plain_data():
