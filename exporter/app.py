@@ -13,7 +13,7 @@ from pathlib import Path
 from exporter import oneshot
 from exporter.about import Own
 from exporter.config import Config
-from exporter.document import ConfigError
+from exporter.config.document import ConfigError
 from exporter.exposition import Exposition
 from exporter.history import History
 from exporter.history_probe import history_probe

@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _hint(word: str, known: Sequence[str]) -> str:
-    from exporter.validation import nearest  # 0.2 s of imports that only a mistake pays
+    from exporter.config.validation import nearest  # 0.2 s of imports that only a mistake pays
 
     return nearest(word, known) or f"; expected one of {', '.join(known)}"
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from exporter import config as files
 from exporter.config import Config, ConfigError, Log, Storage, Web, configured
+from exporter.config.document import Ledger, Node, plant
+from exporter.config.validation import validated
 from exporter.console import Mistake
-from exporter.discovery import discover
-from exporter.document import Ledger, Node, plant
 from exporter.machine import Machine
+from exporter.machine.discovery import discover
 from exporter.registry import Registry
 from exporter.storage import default_storage
-from exporter.validation import validated
 
 SECTIONS: Mapping[str, type[Any]] = {"web": Web, "storage": Storage, "log": Log}
 

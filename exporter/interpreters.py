@@ -18,7 +18,7 @@ from typing import Literal
 PreparationState = Literal["off", "preparing", "ready", "failed"]
 OLDEST = (3, 9)  # what a worker's syntax needs
 ENTRIES = 300  # of the home folder, and of any folder of environments: a home on a network share must not hold us up
-UNFINISHED = ".gpu-canary-preparing"  # marks an environment that is still being made (exporter/torch_venv.py)
+UNFINISHED = ".gpu-canary-preparing"  # marks an environment that is still being made (exporter/machine/torch_venv.py)
 WINDOWS = sys.platform == "win32"
 PYTHON = "Scripts/python.exe" if WINDOWS else "bin/python"
 
@@ -35,7 +35,7 @@ class Interpreter:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """A Python with torch that is being made (exporter/torch_venv.py). `ratio` from 0 to 1, `detail` for people."""
+    """A Python with torch that is being made (exporter/machine/torch_venv.py). `ratio` from 0 to 1, `detail` for people."""
 
     state: PreparationState = "off"
     ratio: float = 0.0

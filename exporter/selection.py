@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from exporter.app import plugin_checks
 from exporter.config import Config, ConfigError, configured
+from exporter.config.document import Ledger, Node, plant
+from exporter.config.validation import nearest, validated
 from exporter.console import Mistake
-from exporter.document import Ledger, Node, plant
 from exporter.registry import Registry
 from exporter.result import Check
-from exporter.validation import nearest, validated
 from probes.api import FAMILIES, Json
 from probes.params import parse_duration
 

@@ -35,7 +35,20 @@ from probes.world.gpus import Gpu, Gpus
 from probes.world.host import Host
 from probes.world.http import Request, Response
 
-UNITS = ("seconds", "bytes", "ratio", "hertz", "watts", "celsius", "joules", "second", "code", "generation", "active", "verified")
+UNITS = (
+    "seconds",
+    "bytes",
+    "ratio",
+    "hertz",
+    "watts",
+    "celsius",
+    "joules",
+    "second",
+    "code",
+    "generation",
+    "active",
+    "verified",
+)
 RESERVED_SUFFIXES = ("_count", "_sum", "_bucket")  # of histograms; promtool complains of any other use
 
 

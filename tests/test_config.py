@@ -16,8 +16,8 @@ from pydantic import Field
 
 from exporter import registry as probe_registry
 from exporter.config import Config, ConfigError, configured, load
-from exporter.document import read
-from exporter.schema import schema
+from exporter.config.document import read
+from exporter.config.schema import schema
 from probes.api import Bytes, Duration, Fact, Metric, Params, Probe, Secret, World
 
 EXAMPLES = Path(__file__).parent.parent / "deploy"

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from exporter import registry as probe_registry
-from exporter import survey as survey_module
 from exporter.config import configured, load
-from exporter.discovery import benchmarked, discover
 from exporter.interpreters import Interpreter
-from exporter.starter import starter
-from exporter.survey import SERVERS, Survey, survey
+from exporter.machine import survey as survey_module
+from exporter.machine.discovery import benchmarked, discover
+from exporter.machine.starter import starter
+from exporter.machine.survey import SERVERS, Survey, survey
 from exporter.world import http
 from exporter.world.token import Token
 from probes.api import Aborted, Json, SubjectFailed

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter import torch_venv
 from exporter.interpreters import PYTHON, UNFINISHED, Preparation, find
-from exporter.torch_venv import TorchVenv, location
+from exporter.machine import torch_venv
+from exporter.machine.torch_venv import TorchVenv, location
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for uv is a shell script")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.document import ConfigError, Problem
+from exporter.config.document import ConfigError, Problem
 from exporter.schedule import Running
 from exporter.web import events, listening
 from exporter.web.view import REASONS

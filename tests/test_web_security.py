@@ -16,7 +16,7 @@ import bcrypt
 import pytest
 
 from exporter.config import Web
-from exporter.document import ConfigError
+from exporter.config.document import ConfigError
 from exporter.web import passwords
 from exporter.web.access import Access
 from exporter.web.hosts import Hosts

@@ -7,8 +7,8 @@ import json
 
 from exporter import registry
 from exporter.config import ConfigError, load
+from exporter.config.schema import schema
 from exporter.console import Console
-from exporter.schema import schema
 
 
 def main(args: argparse.Namespace, console: Console) -> int:

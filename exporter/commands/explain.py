@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from exporter import registry
+from exporter.config.document import dump
+from exporter.config.validation import nearest
 from exporter.console import Console, Mistake
-from exporter.document import dump
 from exporter.registry import Registry
 from exporter.units import human
-from exporter.validation import nearest
 from probes.api import Metric, Probe
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from exporter import registry
 from exporter.console import Console, Mistake
-from exporter.discovery import discover
 from exporter.machine import Machine
-from exporter.starter import starter
+from exporter.machine.discovery import discover
+from exporter.machine.starter import starter
 
 
 def main(args: argparse.Namespace, console: Console) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 from exporter import flags, inquiry, logs, registry
 from exporter.app import App
 from exporter.config import Config
+from exporter.config.document import ConfigError
 from exporter.console import Console, Mistake
-from exporter.document import ConfigError
 from exporter.machine import Machine
 from exporter.registry import Registry
 from exporter.storage import occupied

@@ -9,8 +9,8 @@ import sys
 import traceback
 
 from exporter import registry
+from exporter.config.validation import nearest
 from exporter.console import Console, Mistake
-from exporter.validation import nearest
 from probes.api import Probe
 from probes.testing import verify
 

@@ -18,9 +18,9 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, StringConstraints
 
-from exporter.document import ConfigError, Ledger, Node, read
-from exporter.secret import located
-from exporter.validation import validated
+from exporter.config.document import ConfigError, Ledger, Node, read
+from exporter.config.secret import located
+from exporter.config.validation import validated
 
 log = logging.getLogger("gpu_canary.web")
 

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from exporter import VERSION
-from exporter.document import ConfigError
+from exporter.config.document import ConfigError
+from exporter.config.validation import nearest
 from exporter.findings import as_data
 from exporter.result import Check, Latest, Target
 from exporter.schedule import Running
-from exporter.validation import nearest
 from exporter.web import links, replies
 from exporter.web.aside import Aside
 from exporter.web.service import Service

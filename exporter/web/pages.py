@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from exporter import VERSION
+from exporter.config.validation import nearest
 from exporter.result import Check, Result
 from exporter.units import duration, human
-from exporter.validation import nearest
 from exporter.web import chart, links, replies, view
 from exporter.web.api import shown_params
 from exporter.web.aside import Aside

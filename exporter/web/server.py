@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import uvicorn
 
-from exporter.document import ConfigError
+from exporter.config.document import ConfigError
 from exporter.web.access import Access
 from exporter.web.application import Application
 from exporter.web.listening import listen

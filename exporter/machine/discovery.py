@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from exporter.interpreters import pick
-from exporter.survey import App, Server, Survey
+from exporter.machine.survey import App, Server, Survey
 from probes.api import Json
 
 MAX_IMPORTS = 4  # a torch import costs seconds and a gigabyte of reading; a home full of venvs must not fill the day

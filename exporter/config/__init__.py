@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from exporter.document import ConfigError, Ledger, Node, Problem, plant
-from exporter.entries import INTERPRETERS, CheckEntry, Entry, Probes, checks
-from exporter.overlay import gathered
+from exporter.config.document import ConfigError, Ledger, Node, Problem, plant
+from exporter.config.entries import INTERPRETERS, CheckEntry, Entry, Probes, checks
+from exporter.config.overlay import gathered
+from exporter.config.secret import located
+from exporter.config.validation import validated
 from exporter.result import Check
-from exporter.secret import located
-from exporter.validation import validated
 from probes.api import Bytes, Duration, Json
 
 __all__ = [

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from exporter.document import ConfigError, Ledger, Node, Problem, read
-from exporter.secret import expanded, located
-from exporter.validation import nearest
+from exporter.config.document import ConfigError, Ledger, Node, Problem, read
+from exporter.config.secret import expanded, located
+from exporter.config.validation import nearest
 
 INCLUDABLE = ("checks", "interpreters")
 MAX_INCLUDED = 200

@@ -11,8 +11,8 @@ from typing import get_args
 
 from pydantic import BaseModel
 
-from exporter.document import Ledger, Node, read_bytes
-from exporter.validation import fields, models_below
+from exporter.config.document import Ledger, Node, read_bytes
+from exporter.config.validation import fields, models_below
 from probes.api import Secret
 
 MAX_SECRET_BYTES = 64 * 1024

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from exporter.document import Ledger, Node
-from exporter.overlay import check_name
+from exporter.config.document import Ledger, Node
+from exporter.config.overlay import check_name
+from exporter.config.secret import revealed
+from exporter.config.validation import nearest, shown, validated
 from exporter.result import Check, Target
-from exporter.secret import revealed
-from exporter.validation import nearest, shown, validated
 from probes.api import Duration, Params, Probe, Severity
 from probes.params import DURATION_PATTERN, SIZE_PATTERN, parse_bytes, parse_duration
 

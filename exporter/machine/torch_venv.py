@@ -43,7 +43,7 @@ CPU_SIZE, CUDA_SIZE = Size(200_000_000, 900_000_000), Size(3_000_000_000, 7_000_
 
 def location(storage: Path) -> Path:
     """Beside the checkout when we run from one, else where history lives."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parent.parent.parent
     from_checkout = (root / "pyproject.toml").is_file() and os.access(root, os.W_OK)
     return (root if from_checkout else storage) / ".venv-torch"
 

@@ -154,7 +154,7 @@ def _device(world: World, path: str) -> str:
 
 def _apps(world: World, interpreters: Sequence[Interpreter], home: Path) -> Iterator[App]:
     """APP/venv/bin/python belongs to the application APP, where that holds requirements or a .env."""
-    own = Path(__file__).parent.parent
+    own = Path(__file__).parent.parent.parent
     folders: set[Path] = set()
     for interpreter in interpreters:
         folder = Path(interpreter.path).parent.parent.parent

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from exporter.config import Config
 from exporter.interpreters import Interpreter, Preparation, find, pick
+from exporter.machine.survey import Survey, survey
+from exporter.machine.torch_venv import TorchVenv, location
 from exporter.storage import home
-from exporter.survey import Survey, survey
-from exporter.torch_venv import TorchVenv, location
 from exporter.world.gpus import GpuDoor
 from exporter.world.host import HostDoor
 from exporter.world.real import Doors, RealWorld

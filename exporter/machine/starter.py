@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from exporter.config import DEFAULT_PORT
-from exporter.discovery import Entry, benchmarked
-from exporter.document import dump
-from exporter.entries import Probes
+from exporter.config.document import dump
+from exporter.config.entries import Probes
 from exporter.interpreters import Interpreter
-from exporter.survey import Survey
+from exporter.machine.discovery import Entry, benchmarked
+from exporter.machine.survey import Survey
 from probes.api import Json
 
 HEADER = f"""\

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exporter.config import Settings
-from exporter.entries import Probes
+from exporter.config.entries import Probes
 from probes.api import Probe
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
