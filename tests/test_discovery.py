@@ -17,7 +17,7 @@ from exporter.interpreters import Interpreter
 from exporter.machine import survey as survey_module
 from exporter.machine.discovery import benchmarked, discover
 from exporter.machine.starter import starter
-from exporter.machine.survey import SERVERS, Survey, survey
+from exporter.machine.survey import SERVERS, Survey, look_around
 from exporter.world import http
 from exporter.world.token import Token
 from probes.api import Aborted, Json, SubjectFailed
@@ -71,7 +71,7 @@ WORKSTATION: dict[str, Json] = {
 
 
 def found(world: dict[str, Json], *interpreters: Interpreter) -> Survey:
-    return survey(Machine(world), interpreters, HOME)
+    return look_around(Machine(world), interpreters, HOME)
 
 
 def checks(config: dict[str, Json]) -> list[str]:
@@ -128,8 +128,8 @@ def test_a_driver_that_hangs_counts_as_a_card_and_a_blind_look_as_none() -> None
             raise SubjectFailed(GPU_DRIVER_WEDGED("no answer in 2 s"))
 
     doors = ("gpus", "files", "directories", "http")
-    assert survey(Wedged({}), (), HOME).gpu is True
-    assert survey(Machine({"blind": dict.fromkeys(doors, "permission")}), (COMFYUI,), HOME) == Survey(
+    assert look_around(Wedged({}), (), HOME).gpu is True
+    assert look_around(Machine({"blind": dict.fromkeys(doors, "permission")}), (COMFYUI,), HOME) == Survey(
         interpreters=(COMFYUI,)
     )
 
@@ -214,7 +214,7 @@ def test_real_servers_are_asked_at_once_and_a_silent_one_holds_nothing_up(monkey
         threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         started = time.monotonic()
-        seen = survey(RealHttp({}), (), HOME).servers
+        seen = look_around(RealHttp({}), (), HOME).servers
         took = time.monotonic() - started
     finally:
         Handler.release.set()
@@ -239,7 +239,7 @@ def test_real_servers_are_asked_at_once_and_a_silent_one_holds_nothing_up(monkey
 def test_only_ports_on_which_somebody_listens_are_asked_where_the_system_tells(table: str, found: list[str]) -> None:
     answer: Json = {"http": {"GET http://127.0.0.1:11434/api/version": {"status": 200, "body": '{"version": "0.12"}'}}}
     world = RecordedWorld({**answer, "files": {"/proc/net/tcp": table, "/proc/net/tcp6": "sl"}})  # type: ignore[dict-item]
-    assert [server.name for server in survey(world, (), Path("/home/someone")).servers] == found
+    assert [server.name for server in look_around(world, (), Path("/home/someone")).servers] == found
 
 
 def test_an_aborted_look_is_an_absent_server() -> None:
@@ -253,7 +253,7 @@ def test_an_aborted_look_is_an_absent_server() -> None:
         def gpus(self) -> Gpus:
             raise Aborted("deadline")
 
-    assert survey(Late({}), (COMFYUI,), HOME) == Survey(gpu=True, interpreters=(COMFYUI,))
+    assert look_around(Late({}), (COMFYUI,), HOME) == Survey(gpu=True, interpreters=(COMFYUI,))
 
 
 HOSTILE = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from exporter.config import Config
 from exporter.interpreters import Interpreter, Preparation, find, pick
-from exporter.machine.survey import Survey, survey
+from exporter.machine.survey import Survey, look_around
 from exporter.machine.torch_venv import TorchVenv, location
 from exporter.storage import home
 from exporter.world.gpus import GpuDoor
@@ -42,7 +42,7 @@ class Machine:
     def survey(self) -> Survey:
         """Look around, in at most SURVEY_SECONDS."""
         world = RealWorld(self.doors, Token(SURVEY_SECONDS))
-        return survey(world, self.interpreters(), home())
+        return look_around(world, self.interpreters(), home())
 
     def prepare_torch(self) -> None:
         """Begin to make a Python with torch in the background, unless there is one. $TORCH=0 forbids it."""

@@ -95,7 +95,7 @@ class Survey:
     servers: tuple[Server, ...] = ()
 
 
-def survey(world: World, interpreters: Sequence[Interpreter], home: Path) -> Survey:
+def look_around(world: World, interpreters: Sequence[Interpreter], home: Path) -> Survey:
     """Look around. The world's token bounds it; what does not answer in time counts as absent."""
     with_torch = tuple(i for i in interpreters if i.torch_version and _writable(i.name, i.path))
     apps = tuple(_apps(world, with_torch, home))
