@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from exporter import oneshot
+from exporter import gate, oneshot
 from exporter.about import Own
 from exporter.config import Config
 from exporter.config.document import ConfigError
@@ -127,9 +127,11 @@ class App:
     # -- one run --------------------------------------------------------------------------------------------------
 
     def execute(self, check: Check, token: Token) -> Result:
-        """One run, judged: what the scheduler, `run` and `/probe` all call. It records nothing."""
+        """One run, judged, or the reason why a benchmark has to wait for its card. It records nothing."""
         latest = self.journal.latest(check.name)
-        return oneshot.execute(check, token, self.doors, self.redact, latest.remembered if latest else None)
+        return gate.put_off(check, self.doors, token) or oneshot.execute(
+            check, token, self.doors, self.redact, latest.remembered if latest else None
+        )
 
     def _skipped(self, name: str, reason: str) -> None:
         check = self.checks.get(name)
