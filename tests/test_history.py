@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ def opened(tmp_path):
     yield open_
     for history in files:
         history.close()
+
+
+def change(path, statement):
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(statement)
 
 
 def test_a_restart_finds_the_latest_of_the_same_fingerprint(opened):
@@ -126,8 +132,8 @@ def test_retention_by_age_and_by_size(opened):
     ("damage", "word"),
     [
         (lambda p: p.write_bytes(b"this is no database at all, just text" * 100), "not a database"),
-        (lambda p: sqlite3.connect(p).executescript("PRAGMA user_version = 99"), "schema 99"),
-        (lambda p: sqlite3.connect(p).executescript("CREATE TABLE mine (x)"), "something else"),
+        (lambda p: change(p, "PRAGMA user_version = 99"), "schema 99"),
+        (lambda p: change(p, "CREATE TABLE mine (x)"), "something else"),
     ],
 )
 def test_an_unusable_file_is_moved_aside_and_nothing_is_lost(tmp_path, opened, damage, word):
@@ -197,6 +203,6 @@ def make_version_1(path: Path = VERSION_1) -> None:
     history.append(first)
     history.append(second)
     history.close()
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode = DELETE")
         assert json.loads(database.execute("SELECT record FROM latest").fetchone()[0])["failures"] == 0
