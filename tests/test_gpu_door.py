@@ -177,6 +177,14 @@ def test_a_driver_that_calls_the_throttle_reasons_by_their_old_name_is_understoo
 
 
 @pytest.mark.nvml
+def test_a_driver_that_cannot_list_processes_yet_is_told_all_the_same(machine: Machine) -> None:
+    names = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v3")  # since 510
+    machine.stub.set({f"gpu0.err.{name}": FUNCTION_NOT_FOUND for name in names})
+    card = machine.look().gpus[0]
+    assert (card.processes, card.temperature, card.unreadable) == (None, 41.0, {})
+
+
+@pytest.mark.nvml
 def test_a_divided_card_is_told_without_its_utilisation(machine: Machine) -> None:
     machine.stub.set({"gpu0.mig": 1, "gpu0.utilization": None})
     card = machine.look().gpus[0]

@@ -161,8 +161,10 @@ class Card:
         return RECOVERY[action] if action < len(RECOVERY) else f"action_{action}"
 
     def _processes_now(self) -> tuple[GpuProcess, ...] | None:
-        compute = self._ask("nvmlDeviceGetComputeRunningProcesses")
-        graphics = self._ask("nvmlDeviceGetGraphicsRunningProcesses")
+        # By their full names: of the short ones the binding says with an exception of its own that a driver before 510
+        # does not know them.
+        compute = self._ask("nvmlDeviceGetComputeRunningProcesses_v3")
+        graphics = self._ask("nvmlDeviceGetGraphicsRunningProcesses_v3")
         if compute is None and graphics is None:
             return None
         return (
