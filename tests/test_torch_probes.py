@@ -123,7 +123,8 @@ def test_a_card_that_this_torch_was_not_built_for_is_a_finding_with_the_command(
     finding = next(f for f in run(torch_import.PROBE, world) if isinstance(f, Finding))
     assert finding.rule == "torch-cuda-unavailable"
     assert (
-        f"`{TORCH} -m pip install --upgrade torch --index-url https://download.pytorch.org/whl/cu128`" in finding.detail
+        f"`{TORCH} -m pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128`"
+        in finding.detail
     )
 
 

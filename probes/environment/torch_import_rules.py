@@ -61,9 +61,12 @@ def version(text: str) -> tuple[int, ...]:
 
 
 def install(python: str, driver_cuda: str, capability: tuple[int, ...] = ()) -> str:
-    """The command that installs the newest torch for this driver and card."""
+    """The command that installs the newest torch for this driver and card.
+
+    By force: pip takes 2.13.0+cu130 for newer than 2.13.0+cu128, and would not go back to the build that runs.
+    """
     fitting = [tag for least, tag in INDEXES if version(driver_cuda) >= least]
     if not fitting:
         return "no current torch runs on it: bring the driver up to date, `sudo ubuntu-drivers install`"
     tag = BEFORE_TURING if capability and capability < TURING and BEFORE_TURING in fitting else fitting[0]
-    return f"`{python} -m pip install --upgrade torch --index-url https://download.pytorch.org/whl/{tag}`"
+    return f"`{python} -m pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{tag}`"
