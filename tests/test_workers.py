@@ -102,6 +102,12 @@ def test_a_good_worker_yields_its_rows_in_order_between_start_and_end(launcher: 
     assert "a word from the driver" in str(rows[-1].data["evidence"])
 
 
+def test_a_system_that_does_not_tell_the_peak_crashes_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    kit = load_kit()
+    monkeypatch.setattr(kit, "open", lambda _: io.StringIO("Name:\tpython\nVmRSS:\t1 kB\n"), raising=False)
+    assert kit.peak_rss() is None  # gVisor
+
+
 def test_rows_arrive_while_the_worker_still_runs(launcher: Launcher) -> None:
     rows = launcher.rows("hangs", {}, token=Token(20.0))
     assert [next(rows).kind, next(rows).kind] == ["start", "fact"]

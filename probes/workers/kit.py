@@ -104,9 +104,9 @@ class Kit:
 
 def peak_rss():
     """The most memory this process ever held, in bytes; None where the system does not tell."""
-    # ru_maxrss would start at the parent's size on Linux
+    # ru_maxrss would start at the parent's size on Linux; gVisor's status has no VmHWM
     with contextlib.suppress(OSError), open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+        return next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")), None)
     with contextlib.suppress(ImportError):
         import resource
 
