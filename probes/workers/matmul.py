@@ -1,7 +1,7 @@
 """How many floating-point operations a second does a square matrix product reach? Imports torch."""
 
 # One size per class of memory, so that equal cards do equal work: large enough to fill the card, and three matrices of
-# fp32 take at most a twelfth of it. A product of n x n matrices is 2 n^3 operations.
+# fp32 take at most a ninth of it. A product of n x n matrices is 2 n^3 operations.
 SIZES = ((40 * 2**30, 16384), (7 * 2**30, 8192), (0, 4096))
 CPU_SIZE = 1024
 SECONDS = {"cuda": 8.0, "cpu": 2.0}
@@ -25,6 +25,7 @@ def bench(kit, params):
         kit.progress(done, len(dtypes))
         kind, precision = TYPES[dtype]
         torch.set_float32_matmul_precision(precision)
+        left = right = out = None  # else those of the round before hold their memory beside the new ones
         left, right = (torch.randn(size, size, device=device).to(getattr(torch, kind)) for _ in "ab")
         out = torch.empty_like(left)
         median = kit.seconds(lambda: torch.mm(left, right, out=out), budget)  # noqa: B023 (called before the next round)
