@@ -161,7 +161,7 @@ def test_what_the_card_did_joins_the_result(tmp_path: Path) -> None:
                     power_limit=450.0,
                     temperature=60.0,
                     clocks={"sm": 2.5e9},
-                    throttle={"power_cap": True, "thermal": False},
+                    throttle={"power_cap": True, "sw_thermal": False, "gpu_idle": True},
                     pcie_generation=4,
                     pcie_width=16,
                 ),

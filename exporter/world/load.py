@@ -51,7 +51,7 @@ class Load:
         clocks = [g.clocks["sm"] for g in self._seen if "sm" in g.clocks]
         powers = [g.power for g in self._seen if g.power is not None]
         degrees = [g.temperature for g in self._seen if g.temperature is not None]
-        reasons = {name for g in self._seen for name, active in (g.throttle or {}).items() if active}
+        reasons = {name for g in self._seen for name, active in (g.throttle or {}).items() if active} - {"gpu_idle"}
         parts = [f"{len(self._seen)} samples"]
         if clocks:
             parts.append(f"SM clock {min(clocks) / 1e6:.0f} to {max(clocks) / 1e6:.0f} MHz")
