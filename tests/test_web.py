@@ -378,6 +378,8 @@ def test_the_page_survives_a_history_that_cannot_be_read(canary, site):
 
     canary.runs = damaged
     assert "It is down." in site.ask("/").text
+    answer = site.ask("/api/v1/results?check=" + next(iter(canary.checks)))
+    assert (answer.status, "log" in answer.json["error"]) == (500, True)
 
 
 def test_files_of_the_page_are_kept_for_ever_under_their_hash(site):

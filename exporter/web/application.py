@@ -35,7 +35,8 @@ class Application:
         self.events = Events(service)
         self._scrape, self._path_of_scrape = Scrape(service), f"{self.prefix}metrics"
         self._routed = Starlette(
-            routes=routes(service, self.events), exception_handlers={HTTPException: _refused, Stuck: _stuck}
+            routes=routes(service, self.events),
+            exception_handlers={HTTPException: _refused, Stuck: _stuck, Exception: _failed},
         )
         self._guarded = Guard(self._within, web, self.prefix, access)
 
@@ -87,6 +88,11 @@ async def _refused(request: Request, refusal: Exception) -> Response:
     said = {404: f"there is nothing at {path}; the status page links to all there is"}
     said[405] = f"{request.method} is not for {path}; use {(refusal.headers or {}).get('allow', 'GET')}"
     return replies.error(refusal.status_code, said.get(refusal.status_code, refusal.detail), refusal.headers)
+
+
+async def _failed(request: Request, fault: Exception) -> Response:
+    """Our own fault: uvicorn logs it, and the client learns no more than that."""
+    return replies.error(500, "gpu-canary failed to answer; its log tells why")
 
 
 async def _stuck(request: Request, refusal: Exception) -> Response:
