@@ -145,7 +145,9 @@ def _way_in(path: str) -> str:
             facts = part.stat()
         except OSError:
             return f"{user} may not enter {part.parent}; `sudo setfacl -m u:{user}:x {part.parent}` lets it"
-    if mode.S_ISREG(facts.st_mode) and facts.st_mode & mode.S_IRGRP:
+    if (
+        mode.S_ISREG(facts.st_mode) and facts.st_mode & mode.S_IRGRP and facts.st_gid != 0
+    ):  # root's group opens too much
         return (
             f"{user} may not read {path}; `sudo usermod -aG {facts.st_gid} {user}` and a new start of gpu-canary let it"
         )
