@@ -25,7 +25,7 @@ LOW = Rule(
     "warning",
     "The filesystem is nearly full.",
     "1. `du -xh --max-depth=2 PATH | sort -h | tail` shows what is large.\n"
-    "2. `huggingface-cli delete-cache`, `pip cache purge` and `docker system prune` free the usual suspects.\n"
+    "2. `hf cache prune`, `pip cache purge` and `docker image prune` free the usual suspects; `hf cache ls` lists models.\n"
     "3. Move the model cache: set `HF_HOME` to a larger disk.",
 )
 INODES_LOW = Rule(
@@ -38,7 +38,9 @@ READ_ONLY = Rule(
     "disk-read-only",
     "critical",
     "The filesystem is mounted read-only.",
-    "1. `dmesg | tail` tells why the kernel did it.\n2. `findmnt -T PATH` shows the mount; `mount -o remount,rw` it.",
+    "1. `dmesg | tail` tells why the kernel did it.\n2. `findmnt -T PATH` shows the mount.\n"
+    "3. After an error save what matters, then `umount` and `fsck` it: to write on would damage more.\n"
+    "4. Without one, `mount -o remount,rw PATH`.",
 )
 ABSENT = Rule(
     "disk-absent",
