@@ -56,6 +56,12 @@ def here(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
     return code, told.out, told.err
 
 
+@pytest.mark.torch
+def test_params_do_not_change_which_python_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = here(capsys, "run", "matmul", "--param", "seconds=50ms", "--json")
+    assert (code, json.loads(out)[0]["outcome"]) == (0, "ok")
+
+
 @pytest.fixture(scope="module")
 def echo() -> Iterator[str]:
     """A server that gives back what it was sent: where a secret would leak."""

@@ -44,6 +44,7 @@ def _results(args: argparse.Namespace, console: Console, machine: Machine) -> li
     # Params for a probe need no survey of this machine; without them its checks here are the better answer.
     alone = params and not file
     config = flags.stated(args, probes) if alone else flags.wanted(args, probes, machine)
+    machine.know(config)  # else the Python with torch that we prepared would be missing where there are params
     console.redact.learn(config.secrets)
     checks = selection.timed(selection.selected(args.name, params, config, probes), args.timeout)
     results = []
