@@ -21,17 +21,21 @@ def house(tmp_path: Path) -> Path:
     """A copy of the two packages in which somebody followed CONTRIBUTING to the letter."""
     for package in ("exporter", "probes"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    path = re.search(r"This is a whole one, `([\w/.]+)`", PAGE)
+    path = re.search(r"This is a whole one, `(probes/(\w+)/(\w+)\.py)`", PAGE)
     code = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
     line = re.search(r"```diff\n-(.*)\n\+(.*)\n```", PAGE)
     assert path
     assert code
     assert line
+    family, stem = path[2], path[3]
+    assert line[1].strip() == f'"{family}": (...),'
+    assert line[2].strip() == f'"{family}": (..., "{stem}"),'
     (tmp_path / path[1]).write_text(code[1], encoding="utf-8")
     listing = tmp_path / "probes" / "__init__.py"
     before = listing.read_text(encoding="utf-8")
-    assert before.count(line[1]) == 1, "the line in CONTRIBUTING is not the line in probes/__init__.py"
-    listing.write_text(before.replace(line[1], line[2]), encoding="utf-8")
+    after, found = re.subn(rf'("{family}": \([^)]*?)(,?\s*\),)', rf'\1, "{stem}"\2', before)
+    assert found == 1, "the line in CONTRIBUTING is not like the line in probes/__init__.py"
+    listing.write_text(after, encoding="utf-8")
     return tmp_path
 
 
