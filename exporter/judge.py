@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from exporter.result import SEVERITY_OUTCOME, Result, Target, worst
+from exporter.units import human
 from probes.api import Finding, Measurement
 from probes.rules import TARGET_MISSED
 
@@ -51,8 +52,15 @@ def _finding(verdict: Verdict) -> Finding:
     target, measurement = verdict.target, verdict.measurement
     labels = dict(measurement.labels) if measurement else target.labels
     subject = target.metric + ("{" + ",".join(f"{k}={v}" for k, v in labels.items()) + "}" if labels else "")
-    bounds = [f"at least {target.at_least:g}" if target.at_least is not None else ""]
-    bounds.append(f"at most {target.at_most:g}" if target.at_most is not None else "")
-    seen = f"{measurement.value:g}" if measurement else "no value was measured"
-    detail = f"{seen}; the target is {' and '.join(filter(None, bounds))}"
-    return Finding(TARGET_MISSED.name, target.severity, detail, subject)
+    bounds = {"at least": target.at_least, "at most": target.at_most}
+    known = {word: bound for word, bound in bounds.items() if bound is not None}
+    told = _told(target.metric, *([measurement.value] if measurement else []), *known.values())
+    seen = told.pop(0) if measurement else "no value was measured"
+    wanted = " and ".join(f"{word} {bound}" for word, bound in zip(known, told, strict=True))
+    return Finding(TARGET_MISSED.name, target.severity, f"{seen}; the target is {wanted}", subject)
+
+
+def _told(metric: str, *values: float) -> list[str]:
+    """The values as people read them; in full where two would read alike."""
+    short = [human(metric, value) for value in values]
+    return short if len(set(short)) == len(short) else [f"{value:.15g}" for value in values]

@@ -34,7 +34,12 @@ def test_the_targets_severity_decides_the_outcome(severity, outcome):
     got = judge(result(measurements=TWO), [Target("speed_bytes_per_second", at_least=5, severity=severity)])
     assert got.outcome == outcome
     assert got.findings[0].subject == "speed_bytes_per_second{path=/b}"
-    assert got.findings[0].detail == "3; the target is at least 5"
+    assert got.findings[0].detail == "3 B/s; the target is at least 5 B/s"
+
+
+def test_a_value_that_reads_like_the_bound_it_misses_is_told_in_full():
+    got = judge(result(measurements=TWO), [Target("speed_bytes_per_second", at_most=9.9999, labels={"path": "/a"})])
+    assert got.findings[0].detail == "10; the target is at most 9.9999"
 
 
 def test_both_bounds_are_inclusive():
