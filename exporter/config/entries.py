@@ -109,7 +109,7 @@ def checks(root: Node, registry: Probes, ledger: Ledger) -> tuple[Check, ...]:
     listed = root.get("checks")
     if listed is None or not isinstance(listed.value, tuple):
         place = listed or root
-        ledger.wrong(place, "checks", "expected a list of checks; write `checks: []` for none at all")
+        ledger.wrong(place, "checks", "expected a list, like `checks: [{probe: disk}]`; `[]` for none at all")
         return ()
     built: list[Check] = []
     seen: dict[str, Node] = {}

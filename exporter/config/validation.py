@@ -95,6 +95,8 @@ def _message(model: type, root: Node, place: Node, detail: ErrorDetails) -> str:
             return f"does not fit ({detail['type']}){shown(place)}"
         case "string_type" if isinstance(detail["input"], int | float):
             return f"expected a text{shown(place)}; put it in quotes"
+        case "dict_type" | "model_type" | "dataclass_type" | "model_attributes_type":
+            return f"expected a mapping, like `{{key: value}}`{shown(place)}"
         case "literal_error":
             choices = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
             return f"expected one of {', '.join(choices)}{shown(place)}{nearest(str(detail['input']), choices)}"
