@@ -62,7 +62,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
 def test_torch_0_installs_nothing(tmp_path: Path) -> None:
     venv = TorchVenv(tmp_path / "v", mode="0", elsewhere=nobody)
     venv.start()
-    assert venv.status() == Preparation("off", 0.0, "TORCH=0: nothing is installed")
+    assert venv.status() == Preparation("off", 0.0, "TORCH=0: nothing is installed; without it one is prepared")
     assert not any(tmp_path.iterdir())
 
 

@@ -69,7 +69,7 @@ class TorchVenv:
     def start(self) -> None:
         """Return at once; what there is to do is done in the background."""
         if self._mode == "0":
-            self._tell("off", "TORCH=0: nothing is installed")
+            self._tell("off", "TORCH=0: nothing is installed; without it one is prepared")
             return
         self._tell("preparing", "looking for a Python with torch")
         threading.Thread(target=self._prepare, name="torch-venv", daemon=True).start()

@@ -190,7 +190,7 @@ class Launcher:
         if ours.state == "preparing":
             return Deferred("preparing", f"{ours.ratio:.0%} {ours.detail}")
         others = ", ".join(f"{i.name} ({i.torch_version or 'no torch'})" for i in self._interpreters())
-        detail = f"{interpreter.path} has no torch; known Pythons: {others or 'none'}"
+        detail = f"{interpreter.path} has no torch; known Pythons: {others or 'none'}; `interpreters:` names more"
         return Blind("no_torch", f"{detail}; .venv-torch: {ours.detail}" if ours.detail else detail)
 
 
