@@ -166,6 +166,11 @@ def test_real_packages_are_compared_with_a_real_list() -> None:
     assert found["packages-outdated"].startswith("PyYAML ")
 
 
+def test_a_version_written_longer_is_no_newer_one() -> None:
+    assert version("12.8") == version("12.8.0")
+    assert version("2.13.0+cu130") > version("2.4") > version("") == version("none")
+
+
 # ------------------------------------------------------------------ what a benchmark needs
 
 

@@ -56,8 +56,9 @@ TURING, BEFORE_TURING = (7, 5), "cu126"
 
 
 def version(text: str) -> tuple[int, ...]:
-    """The numbers a version starts with, (0,) where it has none: `2.13.0+cu130` is (2, 13, 0)."""
-    return tuple(int(number) for number in re.findall(r"\d{1,9}", text.partition("+")[0])[:3]) or (0,)
+    """The first three numbers of a version, 0 where it has none: `2.13.0+cu130` is (2, 13, 0), `12.8` is (12, 8, 0)."""
+    numbers = re.findall(r"\d{1,9}", text.partition("+")[0])
+    return tuple(int(number) for number in (*numbers, 0, 0, 0)[:3])
 
 
 def install(python: str, driver_cuda: str, capability: tuple[int, ...] = ()) -> str:
