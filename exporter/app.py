@@ -18,14 +18,14 @@ from exporter.exposition import Exposition
 from exporter.history import History
 from exporter.history_probe import history_probe
 from exporter.journal import Journal
-from exporter.lanes import Lanes
+from exporter.lanes import Lanes, light_slots
 from exporter.live import live_series
 from exporter.maintenance import Maintenance
 from exporter.maintenance import read as read_maintenance
 from exporter.redaction import Redactor
 from exporter.registry import NoParams, Registry, broken_probe
 from exporter.result import Check, Latest, Result
-from exporter.schedule import Running, Schedule, light_slots
+from exporter.schedule import Running, Schedule
 from exporter.storage import HISTORY
 from exporter.web.service import Preparation
 from exporter.world.real import Doors

@@ -6,8 +6,10 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+
+from exporter.result import Check
 
 log = logging.getLogger("gpu_canary.lanes")
 
@@ -127,3 +129,15 @@ class Lanes:
             if self._ready and not self._invited:
                 self._invite(after=HELP_SECONDS)
             return waiting
+
+
+def lanes_of(check: Check) -> frozenset[str]:
+    """The lanes a run of this check claims. Benchmarks of one card, or of the CPU, share one exclusive lane."""
+    if check.lane == "gpu":
+        return frozenset({f"gpu:{getattr(check.params, 'gpu', '') or '0'}"})
+    return frozenset({check.lane})
+
+
+def light_slots(checks: Iterable[Check]) -> int:
+    """How many light runs may be in flight: the share of time they may take if all hang, between 16 and 128."""
+    return max(16, min(128, round(sum(c.timeout / c.every for c in checks if c.lane == "light") + 0.5)))

@@ -6,16 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from exporter.lanes import Lanes
+from exporter.lanes import Lanes, lanes_of
 from exporter.result import Check, Latest, Result
-from exporter.triggers import GridTrigger, spread
+from exporter.triggers import GridTrigger, pace, spread
 from exporter.world.token import Token
 
 log = logging.getLogger("gpu_canary.schedule")
@@ -35,18 +35,32 @@ class Running:
     eta: float | None = None
 
 
+@dataclass(slots=True, eq=False)
+class _Run:
+    """A run in progress, of the check as it was when the run began."""
+
+    check: Check
+    entry: _Entry
+    since: float
+    token: Token = field(init=False)
+    progress: tuple[float, float] | None = None
+    given_up: bool = False
+
+    def __post_init__(self) -> None:
+        self.token = Token(self.check.timeout, self._report)
+
+    def _report(self, done: float, total: float) -> None:
+        self.progress = (done, total)
+
+
 @dataclass(slots=True)
 class _Entry:
-    """A scheduled check and its run, if there is one. `generation` grows with each change of the check."""
+    """A scheduled check and its run, if there is one."""
 
     check: Check
     trigger: GridTrigger
-    generation: int = 0
     waiting: bool = False
-    token: Token | None = None
-    since: float = 0.0
-    progress: tuple[float, float] | None = None
-    given_up: bool = False
+    run: _Run | None = None
 
 
 class _Hand(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no type hints
@@ -83,7 +97,10 @@ class Schedule:
         self.lanes = lanes
         self.lag = 0.0  # seconds the newest run started behind its slot
         self._entries: dict[str, _Entry] = {}
-        self._lock = threading.RLock()
+        self._runs: set[_Run] = set()  # those of removed checks too
+        # APScheduler calls `_due` with its own lock held. So nobody who holds `_lock` may call APScheduler, and those who
+        # do hold `_planning` instead.
+        self._planning, self._lock = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
         self._scheduler = BackgroundScheduler(timezone=UTC, daemon=True)
         self._scheduler.add_executor(_Hand(self._due))
@@ -104,14 +121,14 @@ class Schedule:
         self._scheduler.shutdown(wait=False)
         self.lanes.close()
         with self._lock:
-            tokens = [entry.token for entry in self._entries.values() if entry.token]
-        for token in tokens:
-            token.cancel("shutdown")
+            runs = list(self._runs)
+        for run in runs:
+            run.token.cancel("shutdown")
 
     def update(self, checks: Iterable[Check]) -> None:
         """Make these the checks. A removed check's run is cancelled; a changed one's finishes and is dropped."""
         wanted = {check.name: check for check in checks}
-        with self._lock:
+        with self._planning:
             for name in self._entries.keys() - wanted.keys():
                 self._remove(name)
             rush = max(1.0, sum(check.lane == "light" for check in wanted.values()) / STARTS_PER_SECOND)
@@ -120,21 +137,25 @@ class Schedule:
                 if entry is None:
                     self._add(check, rush)
                 elif entry.check != check:
-                    entry.check, entry.trigger = check, GridTrigger(name, check.every, time.time() + 1.0)
-                    entry.generation += 1
-                    self._scheduler.reschedule_job(name, trigger=entry.trigger)
+                    entry.check = check
+                    self._retime(entry, GridTrigger(name, check.every, time.time() + 1.0))
 
     def _add(self, check: Check, rush: float) -> None:
         trigger = GridTrigger(check.name, check.every, self._first(check, rush))
-        self._entries[check.name] = _Entry(check, trigger)
+        with self._lock:
+            self._entries[check.name] = _Entry(check, trigger)
         self._scheduler.add_job(_nothing, trigger, id=check.name, misfire_grace_time=None, coalesce=True)
 
     def _remove(self, name: str) -> None:
-        entry = self._entries.pop(name)
-        entry.generation += 1
+        with self._lock:
+            run = self._entries.pop(name).run
         self._scheduler.remove_job(name)
-        if entry.token:
-            entry.token.cancel("removed")
+        if run:
+            run.token.cancel("removed")
+
+    def _retime(self, entry: _Entry, trigger: GridTrigger) -> None:
+        entry.trigger = trigger
+        self._scheduler.reschedule_job(entry.check.name, trigger=trigger)
 
     def _first(self, check: Check, rush: float) -> float | None:
         """When a check runs first after a start: soon, unless history holds a result that is still fresh."""
@@ -155,7 +176,7 @@ class Schedule:
         """The runs in progress, with ratio and ETA where they report progress."""
         now = time.monotonic()
         with self._lock:
-            return {name: _running(entry, now) for name, entry in self._entries.items() if entry.token}
+            return {name: _running(entry.run, now) for name, entry in self._entries.items() if entry.run}
 
     def run_now(self, name: str) -> bool:
         """Run a check out of turn; False when it is unknown or already waiting or running."""
@@ -174,48 +195,59 @@ class Schedule:
             entry = self._entries.get(name)
             if entry is None:
                 return "removed"
-            if entry.token or entry.waiting:
-                return "overlap" if entry.token else "lane_busy"
+            if entry.run or entry.waiting:
+                return "overlap" if entry.run else "lane_busy"
             entry.waiting = True
-            due = time.time()
-        self.lanes.submit(lanes_of(entry.check), lambda: self._run(entry, due))
+            lanes, due = lanes_of(entry.check), time.time()
+        self.lanes.submit(lanes, lambda: self._begin(entry, lanes, due))
         return ""
 
-    def _run(self, entry: _Entry, due: float) -> None:
+    def _begin(self, entry: _Entry, lanes: frozenset[str], due: float) -> None:
+        """Called in `lanes`. A check that changed its lanes while in line goes to the end of the right one."""
         with self._lock:
-            if self._entries.get(entry.check.name) is not entry or self._stop.is_set():
-                entry.waiting = False
+            entry.waiting = False
+            check = entry.check
+            if self._entries.get(check.name) is not entry or self._stop.is_set():
                 return
-            check, generation = entry.check, entry.generation
-            token = Token(check.timeout, lambda done, total: setattr(entry, "progress", (done, total)))
-            entry.waiting, entry.token, entry.since, entry.progress, entry.given_up = (
-                False,
-                token,
-                time.monotonic(),
-                None,
-                False,
-            )
-        self.lag = time.time() - due
+            moved = lanes_of(check) != lanes
+            if not moved:
+                run = entry.run = _Run(check, entry, time.monotonic())
+                self._runs.add(run)
+        if moved:
+            self._fire(check.name)
+        else:
+            self.lag = time.time() - due
+            self._run(run)
+
+    def _run(self, run: _Run) -> None:
+        entry, check = run.entry, run.check
         try:
-            result = self._execute(check, token)
+            result = self._execute(check, run.token)
         finally:
             with self._lock:
-                entry.token = None
-                wanted = entry.generation == generation and not entry.given_up
-                if entry.given_up and check.lane == "light":
+                self._runs.discard(run)
+                wanted = entry.run is run and self._current(run) and not run.given_up
+                if entry.run is run:
+                    entry.run = None
+                if run.given_up and check.lane == "light":
                     self.lanes.widen("light", -1)
         if wanted and not self._stop.is_set():
             self._record(result)
             self._repace(entry)
 
+    def _current(self, run: _Run) -> bool:
+        """Is its check still configured as it was?"""
+        return self._entries.get(run.check.name) is run.entry and run.entry.check is run.check
+
     def _repace(self, entry: _Entry) -> None:
         """Move a check to the retry lane, or back, when its latest result asks for it."""
-        every = pace(entry.check, self._latest(entry.check.name))
-        with self._lock:
-            if entry.trigger.every == every or self._entries.get(entry.check.name) is not entry:
-                return
-            entry.trigger = GridTrigger(entry.check.name, every)
-            self._scheduler.reschedule_job(entry.check.name, trigger=entry.trigger)
+        name = entry.check.name
+        every = pace(entry.check, self._latest(name))
+        if entry.trigger.every == every:
+            return
+        with self._planning:
+            if self._entries.get(name) is entry:
+                self._retime(entry, GridTrigger(name, every))
 
     # -- the clock ------------------------------------------------------------------------------------------------
 
@@ -231,56 +263,33 @@ class Schedule:
     def _clock_jumped(self, drift: float) -> None:
         """A suspend or a set clock: every next run is reckoned anew, so that no check waits for yesterday's tomorrow."""
         log.warning("the wall clock jumped by %.1f s; the schedule is reckoned anew", drift)
-        with self._lock:
-            for name, entry in self._entries.items():
-                if drift < 0:
-                    self._scheduler.reschedule_job(name, trigger=entry.trigger)
+        with self._planning:
+            for entry in self._entries.values() if drift < 0 else ():
+                self._retime(entry, entry.trigger)
         self._scheduler.wakeup()
 
     def _give_up_on_the_hung(self) -> None:
+        """A hung light run is replaced by another slot, and so is that of a check removed or changed meanwhile."""
         now = time.monotonic()
         with self._lock:
-            hung = [
-                e
-                for e in self._entries.values()
-                if e.token and not e.given_up and now - e.since > e.check.timeout + HUNG_GRACE
-            ]
-            for entry in hung:
-                entry.given_up = True
-        for entry in hung:
-            if entry.check.lane == "light":
-                self.lanes.widen("light", 1)
-            self._record(self._late(entry.check, now - entry.since))
+            hung = [r for r in self._runs if not r.given_up and now - r.since > r.check.timeout + HUNG_GRACE]
+            current = {run: self._current(run) for run in hung}
+            for run in hung:
+                run.given_up = True
+                if not current[run]:
+                    run.entry.run = None  # the changed check need not wait for what the old one left behind
+                if run.check.lane == "light":
+                    self.lanes.widen("light", 1)
+        for run in hung:
+            if current[run]:
+                self._record(self._late(run.check, now - run.since))
 
 
-def pace(check: Check, latest: Latest | None) -> float:
-    """Seconds between runs: faster while the check fails, and while its first measured result is only put off."""
-    if latest is None:
-        return check.every
-    if latest.last.deferred:
-        return min(check.every, 300.0 if latest.measured else 30.0)
-    if latest.last.outcome in ("failed", "error"):
-        return min(check.every, check.retry_every or max(30.0, check.every / 10))
-    return check.every
-
-
-def lanes_of(check: Check) -> frozenset[str]:
-    """The lanes a run of this check claims. Benchmarks of one card, or of the CPU, share one exclusive lane."""
-    if check.lane == "gpu":
-        return frozenset({f"gpu:{getattr(check.params, 'gpu', '') or '0'}"})
-    return frozenset({check.lane})
-
-
-def light_slots(checks: Iterable[Check]) -> int:
-    """How many light runs may be in flight: the share of time they may take if all hang, between 16 and 128."""
-    return max(16, min(128, round(sum(c.timeout / c.every for c in checks if c.lane == "light") + 0.5)))
-
-
-def _running(entry: _Entry, now: float) -> Running:
-    since = now - entry.since
-    if entry.progress is None or entry.progress[1] <= 0:
+def _running(run: _Run, now: float) -> Running:
+    since = now - run.since
+    if run.progress is None or run.progress[1] <= 0:
         return Running(since)
-    ratio = min(1.0, max(0.0, entry.progress[0] / entry.progress[1]))
+    ratio = min(1.0, max(0.0, run.progress[0] / run.progress[1]))
     return Running(since, ratio, since / ratio - since if ratio > 0 else None)
 
 

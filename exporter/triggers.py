@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 from apscheduler.triggers.base import BaseTrigger
 
+from exporter.result import Check, Latest
+
 # A wake-up costs more than a scheduled run (DESIGN.md section 8): runs share two wake-ups a second.
 GRID = 0.5
 # Each start of the exporter shifts its offsets by up to this much, so that a fleet restarted at once does not align.
@@ -46,3 +48,14 @@ class GridTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no ty
         first, self._first = self._first, None
         self.next = first if previous is None and first is not None else self.after(now.timestamp())
         return datetime.fromtimestamp(self.next, UTC)
+
+
+def pace(check: Check, latest: Latest | None) -> float:
+    """Seconds between runs: faster while the check fails, and while its first measured result is only put off."""
+    if latest is None:
+        return check.every
+    if latest.last.deferred:
+        return min(check.every, 300.0 if latest.measured else 30.0)
+    if latest.last.outcome in ("failed", "error"):
+        return min(check.every, check.retry_every or max(30.0, check.every / 10))
+    return check.every

@@ -9,10 +9,10 @@ from itertools import pairwise
 
 import pytest
 
-from exporter.lanes import Lanes
+from exporter.lanes import Lanes, lanes_of, light_slots
 from exporter.result import Latest
-from exporter.schedule import Schedule, lanes_of, light_slots, pace
-from exporter.triggers import GRID, GridTrigger, spread
+from exporter.schedule import Schedule
+from exporter.triggers import GRID, GridTrigger, pace, spread
 from probes.api import Aborted
 from tests.checks import check, eventually, quiet, result
 
@@ -300,3 +300,68 @@ def test_stopping_cancels_what_runs(bench):
     b.schedule.stop()
     eventually(lambda: reasons == ["shutdown"])
     assert b.runs == []
+
+
+def test_a_reload_and_a_due_check_never_wait_for_each_other(bench):
+    b = bench()
+    toys = [check(quiet, f"c{i}", every=60.0) for i in range(3)]
+    b.schedule.start(toys)
+    inside, done = threading.Event(), threading.Event()
+
+    def due():  # as APScheduler does it: with its own lock held
+        with b.schedule._scheduler._jobstores_lock:
+            inside.set()
+            time.sleep(0.3)
+            b.schedule._due("c0")
+
+    def reload():
+        inside.wait(5)
+        b.schedule.update([check(quiet, f"c{i}", every=30.0) for i in range(3)])
+        done.set()
+
+    for call in (due, reload):
+        threading.Thread(target=call, daemon=True).start()
+    assert done.wait(5), "the schedule is stuck"
+    assert b.schedule.next_runs()
+
+
+def test_a_check_that_changes_its_lane_while_in_line_runs_in_the_right_one(bench):
+    seen, gate = [], threading.Event()
+
+    def execute(check, token):
+        if check.name == "first":
+            gate.wait(5)
+        else:
+            seen.append((check.lane, b.schedule.lanes.occupancy().get("gpu:0", (0, 1))[0]))
+        return result(check.name)
+
+    b = bench(execute, slots=1)
+    b.schedule.start([check(quiet, "first")])
+    eventually(lambda: "first" in b.schedule.running())
+    b.schedule.update([check(quiet, "first"), check(quiet, "second")])
+    b.schedule.run_now("second")
+    b.schedule.update([check(quiet, "first"), check(quiet, "second", lane="gpu")])
+    gate.set()
+    eventually(lambda: bool(seen))
+    assert seen[0] == ("gpu", 1)
+
+
+def test_a_changed_or_removed_check_whose_old_run_hangs_is_free_and_costs_no_slot(bench, monkeypatch):
+    monkeypatch.setattr("exporter.schedule.HUNG_GRACE", 0.2)
+    monkeypatch.setattr("exporter.schedule.TICK", 0.1)
+    release = threading.Event()
+
+    def execute(check, token):
+        if check.every == 600.0:
+            release.wait(30)
+        return result(check.name)
+
+    b = bench(execute, slots=2)
+    b.schedule.start([check(quiet, name, every=600.0, timeout=0.3) for name in ("changed", "removed")])
+    eventually(lambda: len(b.schedule.running()) == 2)
+    b.schedule.update([check(quiet, "changed", every=1.0, timeout=0.3)])
+    eventually(lambda: b.names().count("changed") >= 2)
+    assert all(run.outcome == "ok" for run in b.runs), "nothing is said on behalf of a check that is no more"
+    assert b.schedule.lanes.occupancy()["light"][1] == 4
+    release.set()
+    eventually(lambda: b.schedule.lanes.occupancy()["light"][1] == 2)
