@@ -95,14 +95,20 @@ class Lanes:
         if self._idle:
             self._changed.notify()
         else:
-            threading.Thread(target=self._work, name="run", daemon=True).start()
+            try:
+                threading.Thread(target=self._work, name="run", daemon=True).start()
+            except RuntimeError as error:  # a limit of processes; what is ready stays so until the next run comes
+                self._invited = False
+                log.error(
+                    "no thread for a run: %s; `ulimit -u` and TasksMax= of the unit say how many we may have", error
+                )
 
     def _work(self) -> None:
         while self._accept_invitation():
             while (waiting := self._take()) is not None:
                 try:
                     waiting.call()
-                except Exception:
+                except BaseException:
                     log.exception("a run ended outside the runner; please report this")
                 with self._changed:
                     self._held.subtract(waiting.lanes)

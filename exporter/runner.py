@@ -74,9 +74,9 @@ class _Record:
             case Evidence():
                 self.evidence[fact.name] = self.text(fact.text)[-EVIDENCE_LIMIT:]
             case Identity():
-                self.identity.update(fact.values)
+                self.identity.update(self.texts(fact.values))
             case Conditions():
-                self.conditions.update(fact.values)
+                self.conditions.update(self.texts(fact.values))
             case _:
                 raise TypeError(f"a probe yields facts, not {type(fact).__name__}")
 
@@ -84,8 +84,8 @@ class _Record:
         metric = self.check.probe.metric(fact.metric)
         if metric is None:
             raise ValueError(f"metric {fact.metric!r} is not declared by the probe")
-        if not all(value.isascii() for _, value in fact.labels):
-            fact = replace(fact, labels=tuple((name, self.text(value)) for name, value in fact.labels))
+        value, told = fact.value, tuple((name, self.text(value)) for name, value in fact.labels)
+        fact = metric(value, **dict(told))  # made by hand or not: one shape, labels in one order
         key = (fact.metric, fact.labels)
         before = self.measurements.get(key)
         if before is not None:
@@ -98,9 +98,14 @@ class _Record:
         """Without secrets, and fit for UTF-8 whatever bytes a file name or a log held."""
         return self.redact(raw).encode("utf-8", "replace").decode("utf-8")
 
+    def texts(self, values: Mapping[str, str]) -> dict[str, str]:
+        return {name: self.text(str(value)) for name, value in values.items()}
+
     def find(self, fact: Finding) -> None:
         if fact.rule not in HOUSE_RULE_NAMES and all(rule.name != fact.rule for rule in self.check.probe.rules):
             raise ValueError(f"rule {fact.rule!r} is not declared by the probe")
+        if fact.severity not in SEVERITY_OUTCOME:
+            raise ValueError(f"rule {fact.rule!r} fired with the severity {fact.severity!r}")
         self.findings.append(Finding(fact.rule, fact.severity, self.text(fact.detail), self.text(fact.subject)))
 
     def result(self, started: float, duration: float, end: _End) -> Result:
@@ -125,7 +130,18 @@ def run(check: Check, world: World, token: Token, redact: Redact = str) -> Resul
     """One run of `check` as a Result; never raises. `redact` hides secrets in every text."""
     record = _Record(check, token, redact)
     started, clock = time.time(), time.monotonic()
-    end = _End("ok")
+    try:
+        end = _ended(record, world)
+    except (Exception, SystemExit) as error:  # a plugin may say anything, also sys.exit()
+        end = _End("error", detail="".join(traceback.format_exception(error)).strip())
+        record.find(CHECK_ERROR(f"{type(error).__name__}: {error}"))
+    judged = (SEVERITY_OUTCOME[f.severity] for f in _subjects(record, end.outcome))
+    return record.result(started, time.monotonic() - clock, replace(end, outcome=worst(end.outcome, *judged)))
+
+
+def _ended(record: _Record, world: World) -> _End:
+    """Take the facts of a run; whatever the house has no name for is raised."""
+    check, token = record.check, record.token
     facts: Iterator[Fact] | None = None
     try:
         facts = check.probe.run(check.params, world)
@@ -133,20 +149,16 @@ def run(check: Check, world: World, token: Token, redact: Redact = str) -> Resul
             record.add(fact)
             token.check()
     except Skipped as stop:
-        end = _End("skipped", (stop.skip_class, stop.reason), stop.detail)
+        return _End("skipped", (stop.skip_class, stop.reason), stop.detail)
     except SubjectFailed as stop:
         record.find(stop.finding)
         if stop.evidence:
             record.add(Evidence("worker log", stop.evidence))
     except Aborted as stop:
-        end = _aborted(stop, check, record)
-    except Exception as error:
-        end = _End("error", detail="".join(traceback.format_exception(error)).strip())
-        record.find(CHECK_ERROR(f"{type(error).__name__}: {error}"))
+        return _aborted(stop, check, record)
     finally:
         _close(facts)
-    judged = (SEVERITY_OUTCOME[f.severity] for f in _subjects(record, end.outcome))
-    return record.result(started, time.monotonic() - clock, replace(end, outcome=worst(end.outcome, *judged)))
+    return _End("ok")
 
 
 def _aborted(stop: Aborted, check: Check, record: _Record) -> _End:
@@ -170,5 +182,5 @@ def _close(facts: Iterator[Fact] | None) -> None:
     if close is not None:
         try:
             close()  # runs the probe's own finally blocks, which end its worker
-        except Exception:
+        except (Exception, SystemExit):
             traceback.print_exc()

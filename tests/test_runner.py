@@ -15,7 +15,9 @@ from probes.api import (
     Conditions,
     Deferred,
     Evidence,
+    Finding,
     Identity,
+    Measurement,
     NotApplicable,
     Progress,
     Remember,
@@ -222,3 +224,38 @@ def test_failures_in_a_row_and_since_follow_the_outcomes():
 
 def test_quiet_is_ok():
     assert run(check(quiet), RecordedWorld({}), Token(5.0)).outcome == "ok"
+
+
+def test_a_plugin_that_breaks_every_rule_still_makes_a_result():
+    def exits(params, world):
+        yield SPEED(1, path="/")
+        raise SystemExit(3)
+
+    def undeclared(params, world):
+        raise SubjectFailed(Finding("never-declared", "critical", "x"))
+        yield
+
+    def severe(params, world):
+        yield Finding("toy-slow", "fatal", "x")
+
+    def named(params, world):
+        yield Measurement("speed_bytes_per_second", 1.0, (("check", "other"),))
+
+    def wordy(params, world):
+        yield Measurement("speed_bytes_per_second", "fast", (("path", "/"),))
+
+    for run_ in (exits, undeclared, severe, named, wordy):
+        ended = run(check(run_), None, Token(5.0))
+        assert ended.outcome == "error", run_.__name__
+        assert ended.findings[-1].rule == "check-error"
+
+
+def test_secrets_in_labels_identity_and_conditions_are_hidden():
+    def leaky(params, world):
+        yield SPEED(1, path="/hunter2")
+        yield Identity({"card": "hunter2"})
+        yield Conditions({"driver": "hunter2", "count": 3})
+
+    told = run(check(leaky), None, Token(5.0), lambda text: text.replace("hunter2", "***"))
+    assert "hunter2" not in str(told.to_dict())
+    assert told.conditions == {"driver": "***", "count": "3"}, "what is not text would never reach the disk"
