@@ -283,7 +283,7 @@ def _blindness(probe: Probe[Any]) -> Iterator[str]:
     for title, world in (("an empty world", RecordedWorld({})), ("junk", JunkWorld())):
         facts, end = run_recorded(probe, params, world)
         if end == "" and not any(isinstance(f, Finding) and f.severity != "info" for f in facts):
-            yield f"{title} is taken for ok"
+            yield f"{title} is taken for ok: make a finding of what a door did not answer well (an exit code, a missing number)"
     facts, end = run_recorded(probe, params, BLIND_WORLD)
     if not end.startswith(("blind:", "not_applicable:")) or any(isinstance(f, Finding) for f in facts):
         yield f"a world whose doors are all blind must be skipped, not {end or facts}"

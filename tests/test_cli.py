@@ -265,6 +265,9 @@ def test_a_recorded_run_is_what_status_tells_when_no_exporter_runs(
     assert "disk-absent" in out
     assert "mkdir -p PATH" in out
     assert "no exporter runs here" in err
+    assert "holds nothing of these checks" not in err
+    other = written(tmp_path, "checks: [{probe: platform}]")
+    assert "holds nothing of these checks" in here(capsys, "status", f"--config.file={other}", where[1])[2]
 
 
 # -- what there is ----------------------------------------------------------------------------------------------------

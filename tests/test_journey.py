@@ -198,6 +198,7 @@ def _killed_and_back(first, journey):
     assert children, "a worker hangs"
     assert second.end(signal.SIGTERM) < 5
     assert second.process.returncode == 0, second.log()
+    assert 'msg="stopping: ' in second.log()
     _, alive = psutil.wait_procs(children, timeout=3)
     for process in alive:
         process.kill()

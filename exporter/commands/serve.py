@@ -59,6 +59,7 @@ def _app(args: argparse.Namespace, config: Config, probes: Registry, machine: Ma
 
 
 def _stop(app: App, machine: Machine) -> None:
+    log.info("stopping: runs are cancelled, history is written")
     if machine.torch:
         machine.torch.close()
     app.stop()

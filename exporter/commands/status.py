@@ -36,10 +36,13 @@ def main(args: argparse.Namespace, console: Console) -> int:
         standings = live(url)
         _tell(standings, url, console)
         return EXIT[worst(*(standing.verdict for standing in standings))]
-    _tell(_from_history(args, console), "", console)
+    standings = _from_history(args, console)
+    _tell(standings, "", console)
     console.trouble(
         "no exporter runs here, so this is history; `gpu-canary serve` starts one, --url names another place"
     )
+    if not any(standing.outcome for standing in standings):
+        console.trouble("it holds nothing of these checks; --config.file names the config that it was written with")
     return 3
 
 
