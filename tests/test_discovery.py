@@ -14,6 +14,7 @@ import pytest
 from exporter import registry as probe_registry
 from exporter.config import configured, load
 from exporter.interpreters import Interpreter
+from exporter.machine import Machine as RealMachine
 from exporter.machine import survey as survey_module
 from exporter.machine.discovery import benchmarked, discover
 from exporter.machine.starter import starter
@@ -101,6 +102,29 @@ def test_a_bare_machine_gets_a_calm_config_that_waits_for_torch() -> None:
     assert "interpreters" not in config
     assert checks(config) == ["platform", "disk", "torch_import", "host", "matmul", "memory_copy"]
     assert benchmarked(bare) == "auto"
+
+
+def test_where_torch_is_neither_there_nor_wanted_nothing_asks_for_it(tmp_path: Path) -> None:
+    bare = Survey(directories={"root": "/"}, torch=False)
+    assert checks(discover(bare)) == ["platform", "disk", "host"]
+    assert "torch_import and the benchmarks were left out" in starter(discover(bare), REGISTRY, bare)
+
+
+@pytest.mark.parametrize(("mode", "there", "torch"), [("0", False, False), ("0", True, True), ("auto", False, True)])
+def test_torch_0_leaves_out_what_needs_torch_unless_a_python_has_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, mode: str, there: bool, torch: bool
+) -> None:
+    monkeypatch.setenv("TORCH", mode)
+    monkeypatch.setattr("exporter.machine.find", lambda *args, **named: (COMFYUI,) if there else (PLAIN,))
+    monkeypatch.setattr("exporter.machine.TorchVenv.start", lambda self: None)
+    machine = RealMachine()
+    try:
+        assert machine.survey().torch is torch
+        with caplog.at_level("INFO"):
+            machine.prepare_torch()
+    finally:
+        machine.close()
+    assert ("left out" in caplog.text) is not torch
 
 
 @pytest.mark.parametrize(

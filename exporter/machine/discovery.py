@@ -41,7 +41,7 @@ def _environment(found: Survey) -> Iterator[Entry]:
         yield {"probe": "disk", **own, "params": {"path": path}}
     names = [benchmarked(found)]
     names += [i.name for i in found.interpreters if i.name not in names]
-    for number, name in enumerate(names[:MAX_IMPORTS]):
+    for number, name in enumerate(names[:MAX_IMPORTS] if found.torch else ()):
         own = {"name": f"torch_import:{_slug(name)}"} if number else {}
         yield {"probe": "torch_import", **own, "interpreter": name}
     for app in found.apps:
@@ -75,7 +75,7 @@ def _hardware(found: Survey) -> Iterator[Entry]:
 
 
 def _benchmarks(found: Survey) -> Iterator[Entry]:
-    for probe in ("matmul", "memory_copy"):
+    for probe in ("matmul", "memory_copy") if found.torch else ():
         yield {"probe": probe, "interpreter": benchmarked(found)}
 
 

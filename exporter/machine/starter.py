@@ -29,6 +29,11 @@ NO_TORCH = """\
 # No Python with torch was found. gpu-canary prepares one of its own for the benchmarks; name yours to use it instead:
 # interpreters: {comfyui: ~/ComfyUI/venv/bin/python}
 """
+LEFT_OUT = """\
+# No Python with torch was found, and TORCH=0 forbids to prepare one: torch_import and the benchmarks were left out. Name
+# a Python that has torch, and add `{probe: torch_import}`, `{probe: matmul}` and `{probe: memory_copy}` to the checks:
+# interpreters: {comfyui: ~/ComfyUI/venv/bin/python}
+"""
 TARGETS = """\
   # A bound on any metric of a check, and a share of runs that shall succeed:
   #   targets: [{metric: free_bytes, at_least: 50GiB, severity: critical}]
@@ -53,7 +58,7 @@ def starter(config: Entry, registry: Probes, found: Survey) -> str:
 
 def _interpreters(config: Entry, found: Survey) -> str:
     if "interpreters" not in config:
-        return NO_TORCH
+        return NO_TORCH if found.torch else LEFT_OUT
     versions = {i.name: _versions(i) for i in found.interpreters}
     named = config["interpreters"]
     lines = [

@@ -84,7 +84,8 @@ class App:
 class Survey:
     """What this machine has. `directories` (name to path) holds one directory for each filesystem.
 
-    `cards` is how many NVIDIA cards there are where driver and bus agree on it, else 0.
+    `cards` is how many NVIDIA cards there are where driver and bus agree on it, else 0. `torch`: some Python has it, or
+    one is being prepared.
     """
 
     gpu: bool = False
@@ -93,6 +94,7 @@ class Survey:
     directories: Mapping[str, str] = field(default_factory=dict)
     apps: tuple[App, ...] = ()
     servers: tuple[Server, ...] = ()
+    torch: bool = True
 
 
 def look_around(world: World, interpreters: Sequence[Interpreter], home: Path) -> Survey:
