@@ -90,9 +90,9 @@ def learnt(family: Family, labels: Labels) -> _Learnt:
     known = _learnt.get(key)
     if known is None:
         text = generate_latest(Registry([family.metric(labels)])).decode()
-        help_line, type_line, *lines = text.splitlines(keepends=True)
+        help_line, type_line, *lines = text.removesuffix("\n").split("\n")  # splitlines() knows other ends too
         beginnings = (line.rpartition(" ")[0].replace("%", "%%") for line in lines)
-        known = _Learnt(key[1], (help_line + type_line).encode(), "".join(f"{b} %s\n" for b in beginnings))
+        known = _Learnt(key[1], f"{help_line}\n{type_line}\n".encode(), "".join(f"{b} %s\n" for b in beginnings))
         if len(_learnt) >= LEARNT_LIMIT:
             _learnt.clear()
         _learnt[key] = known
@@ -101,7 +101,7 @@ def learnt(family: Family, labels: Labels) -> _Learnt:
 
 def _escaped(value: str) -> str:
     """A label value as the library writes it."""
-    line = generate_latest(Registry([gauge("x", "x", 0.0).metric((("x", value),))])).decode().splitlines()[2]
+    line = generate_latest(Registry([gauge("x", "x", 0.0).metric((("x", value),))])).decode().split("\n")[2]
     return line[line.index('"') + 1 : line.rindex('"')]
 
 

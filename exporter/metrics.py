@@ -45,6 +45,7 @@ class Counts:
     events: dict[tuple[str, Labels], float] = field(default_factory=dict)
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     seconds: float = 0.0
+    lost: int = 0  # events of labels over the limit of series
 
     def count(self, check: Check, result: Result) -> None:
         """Take one run into account."""
@@ -57,8 +58,11 @@ class Counts:
             self.seconds += result.duration
         events = {metric.name for metric in check.probe.metrics if metric.kind == "events"}
         for m in result.measurements if events and result.measured else ():
-            if m.metric in events:
-                self.events[m.metric, m.labels] = self.events.get((m.metric, m.labels), 0.0) + m.value
+            key = (m.metric, m.labels)
+            if m.metric in events and (key in self.events or len(self.events) < MEASURED_SERIES_LIMIT):
+                self.events[key] = self.events.get(key, 0.0) + m.value
+            elif m.metric in events:
+                self.lost += 1
 
 
 class CheckSeries:
@@ -136,7 +140,7 @@ class CheckSeries:
     def _findings(self, latest: Latest) -> Family:
         shown = latest.measured or latest.last
         findings = shown.findings
-        dropped = len(shown.measurements) - MEASURED_SERIES_LIMIT
+        dropped = max(0, len(shown.measurements) - MEASURED_SERIES_LIMIT) + self.counts.lost
         if dropped > 0:
             findings += (SERIES_DROPPED(f"{dropped} series over the limit of {MEASURED_SERIES_LIMIT}"),)
         firing = {(f.rule, f.severity, f.subject): 1.0 for f in folded(findings)}

@@ -265,3 +265,19 @@ def test_promtool_finds_nothing_to_complain_about(exposition):
     exposition.update(checked, Latest.first(result(measurements=(SPEED(1, path="/a"), LINES(1, **{"class": "a"})))))
     lint = subprocess.run(["promtool", "check", "metrics"], input=exposition.plain(), capture_output=True, timeout=30)
     assert (lint.returncode, lint.stdout, lint.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("odd", ["a\rb", "a\x85b", "a\u2028b", "a\x0bb", "100 %s", "a b}"])
+def test_characters_that_python_takes_for_an_end_of_line_break_no_series(exposition, odd):
+    exposition.update(check(quiet, odd), Latest.first(result(odd, measurements=(SPEED(1, path=odd),))))
+    lines = exposition.plain().decode().split("\n")
+    assert f'gpucanary_toy_speed_bytes_per_second{{check="{odd}",path="{odd}"}} 1.0' in lines
+
+
+def test_events_of_ever_new_labels_are_bounded(exposition):
+    for i in range(0, MEASURED_SERIES_LIMIT + 50, 50):
+        many = tuple(LINES(1, **{"class": str(i + j)}) for j in range(50))
+        exposition.update(check(quiet), Latest.first(result(measurements=many)))
+    got = scrape(exposition)
+    assert sum(name == "gpucanary_toy_lines_total" for name, _ in got) == MEASURED_SERIES_LIMIT
+    assert value(got, "gpucanary_finding", {"rule": "series-dropped"}) == 1
