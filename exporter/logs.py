@@ -15,7 +15,7 @@ PLAIN_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime",
 def set_up(level: str, form: str, redact: Redactor) -> None:
     """Send every log record to stderr in `logfmt` or `json`. Extra fields of a record become keys."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(RedactingFormatter(_Lines(json_lines=form == "json"), redact))
+    handler.setFormatter(RedactingFormatter(_Lines(form == "json", redact), redact))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -24,9 +24,9 @@ def set_up(level: str, form: str, redact: Redactor) -> None:
 
 
 class _Lines(logging.Formatter):
-    def __init__(self, json_lines: bool) -> None:
+    def __init__(self, json_lines: bool, redact: Redactor) -> None:
         super().__init__()
-        self._json = json_lines
+        self._json, self._redact = json_lines, redact
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = {
@@ -38,6 +38,11 @@ class _Lines(logging.Formatter):
         fields |= {key: value for key, value in vars(record).items() if key not in PLAIN_KEYS}
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
+        # before they are quoted: a secret with a quote or a newline in it is another text afterwards
+        fields = {
+            key: value if isinstance(value, int | float | None) else self._redact(str(value))
+            for key, value in fields.items()
+        }
         if self._json:
             return json.dumps(fields, ensure_ascii=False, default=str)
         return " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
