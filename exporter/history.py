@@ -94,6 +94,7 @@ class History:
         with self._lock:
             self._dirty.pop(check, None)
             self._held.pop(check, None)
+            self._thinned.pop(check, None)
             self._forgotten.add(check)
         self._wake.set()
 
@@ -101,11 +102,16 @@ class History:
         """What boot reads: the records of every check whose fingerprint is still the configured one."""
         with self._locked() as database:
             rows = database.execute("SELECT name, fingerprint, record FROM latest").fetchall()
-        return {
-            name: Latest.from_dict(json.loads(record))
-            for name, print_, record in rows
-            if self._fingerprints.get(name) == print_
-        }
+        found: dict[str, Latest] = {}
+        for name, print_, record in rows:
+            if self._fingerprints.get(name) == print_:
+                try:
+                    found[name] = Latest.from_dict(json.loads(record))
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    log.error(
+                        "the latest record of a check is no use: %r; it is measured again", error, extra={"check": name}
+                    )
+        return found
 
     def runs(self, check: str, since: float = 0.0, limit: int = 100) -> list[Result]:
         """The newest `limit` runs of a check that started after `since`, oldest first, the queued ones included."""
@@ -137,6 +143,8 @@ class History:
             self._write(dirty, forgotten, runs)
         except sqlite3.Error as error:
             self._keep(dirty, forgotten, runs, error)
+        except Exception as error:  # a record that is no plain data: the batch is lost, the writer lives
+            self._failed(error)
 
     def close(self) -> None:
         """Flush and let go of the file, within two seconds even on a stuck disk (the thread is a daemon)."""
@@ -171,14 +179,17 @@ class History:
         self.last_error = ""
 
     def _keep(self, dirty: Mapping[str, Latest], forgotten: set[str], runs: list[Result], error: sqlite3.Error) -> None:
-        self.write_failures += 1
-        if str(error) != self.last_error:
-            log.error("history is not written: %s; free space or fix permissions of %s", error, self.path)
-        self.last_error = str(error)
+        self._failed(error)
         with self._lock:
             self._dirty = {**dirty, **self._dirty}
             self._forgotten |= forgotten
             self._runs.extendleft(reversed(runs[-(QUEUE_ROWS - len(self._runs)) or len(runs) :]))
+
+    def _failed(self, error: Exception) -> None:
+        self.write_failures += 1
+        if str(error) != self.last_error:
+            log.error("history is not written: %s; free space or fix permissions of %s", error, self.path)
+        self.last_error = str(error)
 
     def prune(self) -> None:
         """Delete what retention no longer covers, by age and then by size, and give the space back."""
@@ -198,8 +209,7 @@ class History:
                         break
                 database.execute("PRAGMA incremental_vacuum").fetchall()
         except sqlite3.Error as error:
-            self.write_failures += 1
-            self.last_error = str(error)
+            self._failed(error)
 
     @staticmethod
     def _bytes(database: sqlite3.Connection) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from exporter.result import Latest, Result
+
+log = logging.getLogger("gpu_canary.journal")
 
 Listener = Callable[[Latest], None]
 
@@ -35,7 +38,10 @@ class Journal:
             self._latest[result.check] = latest
             listeners = tuple(self._listeners)
         for listener in listeners:
-            listener(latest)
+            try:
+                listener(latest)
+            except Exception:  # one view that cannot show a result keeps it from nobody else, nor from the disk
+                log.exception("a listener failed; please report this", extra={"check": result.check})
         self._store.append(latest)
         return latest
 

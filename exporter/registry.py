@@ -60,7 +60,7 @@ def load() -> Registry:
         try:
             probe = point.load()
             accept(probe, probes)
-        except Exception as error:  # whatever a stranger's import does, the exporter lives
+        except (Exception, SystemExit) as error:  # whatever a stranger's import does, the exporter lives
             reason = "".join(traceback.format_exception_only(error)).strip()
             broken.append(Broken(point.name, distribution, f"{point.value}: {reason}"))
             continue
@@ -101,4 +101,4 @@ def broken_probe(plugin: Broken) -> Probe[NoParams]:
         raise ImportError(f"{plugin.distribution}: {plugin.reason}")
 
     name = re.sub(r"[^a-z0-9]+", "_", plugin.name.lower()).strip("_")
-    return Probe(f"plugin_{name}", NoParams, run, family="environment", every="1h")
+    return Probe(f"plugin_{name}".strip("_"), NoParams, run, family="environment", every="1h")

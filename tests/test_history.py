@@ -206,3 +206,30 @@ def make_version_1(path: Path = VERSION_1) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode = DELETE")
         assert json.loads(database.execute("SELECT record FROM latest").fetchone()[0])["failures"] == 0
+
+
+def test_a_listener_that_fails_keeps_a_result_from_nobody(opened, caplog):
+    history = opened()
+    journal, heard = Journal(history), []
+    journal.subscribe(lambda latest: 1 / 0)
+    journal.subscribe(heard.append)
+    journal.record(result())
+    assert len(heard) == 1
+    assert len(history.runs("toy")) == 1
+    assert "a listener failed" in caplog.text
+
+
+def test_a_record_that_cannot_be_read_costs_one_check_not_the_start(tmp_path, opened):
+    first = opened()
+    first.append(Latest.first(result()))
+    first.close()
+    change(first.path, "UPDATE latest SET record = '{\"last\": {}}'")
+    assert opened().latest() == {}
+
+
+def test_a_record_that_is_no_plain_data_does_not_end_the_writer(opened):
+    history = opened()
+    history.append(Latest.first(result(remember={"odd": object()})))
+    eventually(lambda: history.write_failures == 1)
+    history.append(Latest.first(result(started=2e9)))
+    eventually(lambda: bool(history.latest()))
