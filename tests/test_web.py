@@ -308,6 +308,13 @@ def test_a_long_run_shows_how_far_it_is(canary, site):
     assert "25 %, about 30 s left" in text
 
 
+def test_a_check_that_was_only_ever_put_off_is_not_called_well(canary, site):
+    canary.record(result("other"), result("a/b", "skipped", skip=("deferred", "preparing")))
+    assert "Nothing wrong so far, but 2 checks have not looked yet." in site.ask("/").text
+    canary.record(result(), result("a/b"), result("a/b", "skipped", skip=("deferred", "gpu_busy")))
+    assert "All is well." in site.ask("/").text
+
+
 def test_maintenance_and_the_preparation_of_torch_are_on_top(tmp_path):
     with answering(web_scene.scene(tmp_path)) as site:
         text = site.ask("/").text
@@ -316,7 +323,7 @@ def test_maintenance_and_the_preparation_of_torch_are_on_top(tmp_path):
 
 
 def test_an_info_finding_is_a_note_and_no_trouble(canary, site):
-    canary.record(result(findings=(NOTE("worth knowing"),)))
+    canary.record(result(findings=(NOTE("worth knowing"),)), result("a/b"), result("other"))
     assert "All is well." in site.ask("/").text
     assert "worth knowing" in site.ask("/checks/toy").text
 

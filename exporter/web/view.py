@@ -188,6 +188,10 @@ def _headline(cards: Sequence[Card], troubles: Sequence[Trouble], blind: int) ->
     if blind:
         some = f"{blind} checks" if blind > 1 else "one check"
         return f"Nothing wrong was found, but {some} could not look.", "waiting"
+    unseen = sum(not c.latest or (c.skip_class == "deferred" and not c.latest.measured) for c in cards)
+    if unseen:
+        some = f"{unseen} checks have" if unseen > 1 else "one check has"
+        return f"Nothing wrong so far, but {some} not looked yet.", "waiting"
     return "All is well.", "ok"
 
 
