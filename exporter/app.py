@@ -53,10 +53,13 @@ class App:
         self.config, self.registry, self.doors, self.redact = config, registry, doors, redact
         self.started = time.time()
         self._load = load
-        self._reloading = threading.Lock()
+        self._reloading, self._showing = threading.Lock(), threading.Lock()
         storage = config.storage
         self.storage = Path(storage.path)
         self.history = History(self.storage / HISTORY, storage.retention_time, storage.retention_size)
+        # made once: another object would be another check, and a reload touches only what changed
+        about_history = house_check("history", history_probe(self.history), every=60.0)
+        self._of_the_house = (about_history, *plugin_checks(registry))
         self.checks = self._named(config)
         self.history.know({name: check.fingerprint for name, check in self.checks.items()})
         self.journal = Journal(self.history, self.history.latest())
@@ -134,15 +137,17 @@ class App:
         )
 
     def _skipped(self, name: str, reason: str) -> None:
-        check = self.checks.get(name)
-        if check is not None:
-            self.exposition.skip(check, reason)
+        with self._showing:
+            check = self.checks.get(name)
+            if check is not None:
+                self.exposition.skip(check, reason)
 
     def _arrived(self, latest: Latest) -> None:
-        check = self.checks.get(latest.last.check)
-        if check is None:
-            return
-        self.exposition.update(check, latest)
+        with self._showing:  # or a reload between these lines would leave the series of a removed check for ever
+            check = self.checks.get(latest.last.check)
+            if check is None:
+                return
+            self.exposition.update(check, latest)
         result = latest.last
         if latest.since == result.started:  # a change of outcome, never a line per run
             why = "; ".join(f"{f.rule}: {f.detail}" for f in result.findings[:3]) or result.detail or "-"
@@ -188,18 +193,18 @@ class App:
         self.history.know({name: check.fingerprint for name, check in after.items()})
         self.config, self.checks = replace(config, web=self.config.web, storage=self.config.storage), after
         self.schedule.update(after.values())
-        for name, check in before.items():
-            if name not in after or after[name].fingerprint != check.fingerprint:
-                self.journal.forget(name)
-                self.exposition.forget(name)
-        for name, check in after.items():
-            if before.get(name) != check:
-                self.exposition.update(check, self.journal.latest(name), counted=False)
+        with self._showing:
+            for name, check in before.items():
+                if name not in after or after[name].fingerprint != check.fingerprint:
+                    self.journal.forget(name)
+                    self.exposition.forget(name)
+            for name, check in after.items():
+                if before.get(name) != check:
+                    self.exposition.update(check, self.journal.latest(name), counted=False)
 
     def _named(self, config: Config) -> dict[str, Check]:
         """The configured checks, those of plugins that did not load, and the one about our own history."""
-        checks = [*config.checks, house_check("history", history_probe(self.history), every=60.0)]
-        return {check.name: check for check in (*checks, *plugin_checks(self.registry))}
+        return {check.name: check for check in (*config.checks, *self._of_the_house)}
 
 
 def plugin_checks(registry: Registry) -> list[Check]:

@@ -1,0 +1,23 @@
+"""Does a reload touch only what changed?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exporter.app import App
+from exporter.config import Config
+from exporter.machine import Machine
+from exporter.redaction import Redactor
+from exporter.registry import Broken, Registry
+
+
+def test_a_reload_of_the_same_config_leaves_the_checks_of_the_house_alone(tmp_path):
+    config = Config()
+    config = replace(config, storage=replace(config.storage, path=str(tmp_path)))
+    app = App(config, lambda: config, Registry(broken=(Broken("x", "x 1", "gone"),)), Machine().doors, Redactor())
+    app.start()
+    before = dict(app.checks)
+    app.reload()
+    assert before == app.checks
+    assert before.keys() == {"history", "plugin:x"}
+    app.stop()
