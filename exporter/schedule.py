@@ -265,7 +265,8 @@ class Schedule:
         log.warning("the wall clock jumped by %.1f s; the schedule is reckoned anew", drift)
         with self._planning:
             for entry in self._entries.values() if drift < 0 else ():
-                self._retime(entry, entry.trigger)
+                first = self._first(entry.check, len(self._entries) / STARTS_PER_SECOND)
+                self._retime(entry, GridTrigger(entry.check.name, entry.trigger.every, first))
         self._scheduler.wakeup()
 
     def _give_up_on_the_hung(self) -> None:

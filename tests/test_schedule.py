@@ -284,6 +284,15 @@ def test_a_clock_jump_strands_no_check(bench, monkeypatch, drift):
     eventually(lambda: abs(b.schedule.next_runs()["slow"] - time.time()) <= 3601.0)
 
 
+def test_a_clock_set_back_at_boot_does_not_put_off_the_first_benchmark(bench, monkeypatch):
+    b = bench()
+    b.schedule.start([check(quiet, lane="gpu", every=6 * 3600.0)])
+    moved = time.time
+    monkeypatch.setattr(time, "time", lambda: moved() - 3600.0)
+    b.schedule._clock_jumped(-3600.0)
+    assert 0 < b.schedule.next_runs()["toy"] - time.time() < 60
+
+
 def test_stopping_cancels_what_runs(bench):
     reasons = []
 
