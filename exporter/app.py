@@ -56,7 +56,7 @@ class App:
         self._reloading, self._showing = threading.Lock(), threading.Lock()
         storage = config.storage
         self.storage = Path(storage.path)
-        self.history = History(self.storage / HISTORY, storage.retention_time, storage.retention_size)
+        self.history = History(self.storage / HISTORY, storage.retention_time, storage.retention_size, patient=True)
         # made once: another object would be another check, and a reload touches only what changed
         about_history = house_check("history", history_probe(self.history), every=60.0)
         self._of_the_house = (about_history, *plugin_checks(registry))

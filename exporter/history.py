@@ -40,9 +40,12 @@ class Unusable(Exception):
 
 
 class History:
-    """One file. `append` never blocks on the disk and never raises; what could not be written is counted."""
+    """One file. `append` never blocks on the disk and never raises; what could not be written is counted.
 
-    def __init__(self, path: Path, retention_time: float, retention_size: int):
+    `patient`: where the file cannot be opened, begin without it and try again; otherwise that is an OSError.
+    """
+
+    def __init__(self, path: Path, retention_time: float, retention_size: int, patient: bool = False):
         self.path = path
         self.moved_aside: str = ""  # why and where the previous file went, for the finding
         self.write_failures = 0
@@ -58,7 +61,14 @@ class History:
         self._wake = threading.Event()
         self._closing = False
         self._pruned = 0.0
-        self._database = self._open()
+        self._database_lock = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+        try:
+            self._database = self._open()
+        except OSError as error:
+            if not patient:
+                raise
+            self._failed(error)
         self._writer = threading.Thread(target=self._write_forever, name="history", daemon=True)
         self._writer.start()
 
@@ -100,6 +110,8 @@ class History:
 
     def latest(self) -> dict[str, Latest]:
         """What boot reads: the records of every check whose fingerprint is still the configured one."""
+        if self._database is None:  # a disk that is full at the start
+            return {}
         with self._locked() as database:
             rows = database.execute("SELECT name, fingerprint, record FROM latest").fetchall()
         found: dict[str, Latest] = {}
@@ -117,8 +129,12 @@ class History:
         """The newest `limit` runs of a check that started after `since`, oldest first, the queued ones included."""
         self.flush()
         query = "SELECT record FROM runs WHERE name = ? AND started > ? ORDER BY started DESC LIMIT ?"
-        with self._locked() as database:
-            rows = database.execute(query, (check, since, limit)).fetchall()
+        try:
+            with self._locked() as database:
+                rows = database.execute(query, (check, since, limit)).fetchall()
+        except sqlite3.Error:  # then what waits for the disk is all there is
+            with self._lock:
+                return [run for run in self._runs if run.check == check and run.started > since][-limit:]
         return [Result.from_dict(json.loads(record)) for (record,) in reversed(rows)]
 
     def size(self) -> int | None:
@@ -166,8 +182,9 @@ class History:
         with self._lock:
             self._dirty.update(self._held)
         self.flush()
-        with self._locked() as database:
-            database.close()
+        if self._database is not None:
+            with self._locked() as database:
+                database.close()
 
     def _write(self, dirty: Mapping[str, Latest], forgotten: set[str], runs: list[Result]) -> None:
         rows = [(n, self._fingerprints.get(n, ""), _dump(latest)) for n, latest in dirty.items()]
@@ -223,10 +240,14 @@ class History:
     @contextmanager
     def _locked(self) -> Iterator[sqlite3.Connection]:
         with self._database_lock:
+            if self._database is None:
+                try:
+                    self._database = self._open()
+                except OSError as error:
+                    raise sqlite3.OperationalError(str(error)) from None
             yield self._database
 
     def _open(self) -> sqlite3.Connection:
-        self._database_lock = threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return _connect(self.path)

@@ -233,3 +233,26 @@ def test_a_record_that_is_no_plain_data_does_not_end_the_writer(opened):
     eventually(lambda: history.write_failures == 1)
     history.append(Latest.first(result(started=2e9)))
     eventually(lambda: bool(history.latest()))
+
+
+def test_a_disk_that_takes_nothing_at_the_start_is_no_reason_not_to_report(tmp_path):
+    folder = tmp_path / "state"
+    folder.write_text("in the way")  # as a full or read-only disk, it lets no file be made
+    with pytest.raises(OSError, match="state"):
+        History(folder / "history.sqlite", 1e12, 1 << 30)
+    history = History(folder / "history.sqlite", 1e12, 1 << 30, patient=True)
+    history.know({"toy": "f1"})
+    journal = Journal(history, history.latest())
+    journal.record(result(started=1000.0))
+    eventually(lambda: history.write_failures >= 2)
+    assert history.last_error
+    assert [run.started for run in history.runs("toy")] == [1000.0]
+    folder.unlink()
+    journal.record(result(started=1100.0))
+    eventually(lambda: not history.last_error)
+    assert [run.started for run in history.runs("toy")] == [1000.0, 1100.0]
+    history.close()
+    again = History(folder / "history.sqlite", 1e12, 1 << 30)
+    again.know({"toy": "f1"})
+    assert again.latest()["toy"].last.started == 1100.0
+    again.close()
