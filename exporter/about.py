@@ -72,8 +72,12 @@ def for_templates(rules: Iterable[Rule], grafana: str, self_url: str) -> Iterato
 
 
 def shortened(remedy: str, limit: int = REMEDY_BYTES) -> str:
-    """A remedy cut to `limit` bytes at the end of a word."""
-    data = remedy.encode()
-    if len(data) <= limit:
+    """A remedy cut to `limit` bytes: at the end of a step where one fits, else of a word, and never within a command."""
+    if len(remedy.encode()) <= limit:
         return remedy
-    return data[: limit - 3].decode("utf-8", "ignore").rpartition(" ")[0] + "..."
+    start = remedy.encode()[: limit - 3].decode("utf-8", "ignore")
+    step = start.rpartition("\n")[0]
+    if not step:
+        step = start.rpartition(" ")[0]
+        step = step.rpartition("`")[0] if step.count("`") % 2 else step
+    return f"{step.rstrip()}..."

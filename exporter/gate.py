@@ -9,7 +9,9 @@ from exporter.world.real import Doors, RealWorld
 from exporter.world.token import Token
 from probes.api import GIB, Aborted, Skipped, SubjectFailed, card_of
 
-NEEDED = 2 * GIB  # what the largest of our benchmarks allocates on an 8 GB card
+# What our benchmarks allocate, the CUDA context included: on an ordinary card, and on one of 40 GiB and more, where
+# `matmul` takes larger matrices.
+NEEDED, LARGE, NEEDED_ON_LARGE = 2 * GIB, 40 * GIB, 5 * GIB
 
 
 def put_off(check: Check, doors: Doors, token: Token) -> Result | None:
@@ -21,12 +23,14 @@ def put_off(check: Check, doors: Doors, token: Token) -> Result | None:
         return None
     device, gpu = getattr(check.params, "device", "auto"), getattr(check.params, "gpu", "")
     try:
-        uuid = card_of(RealWorld(doors, token), device, gpu)
+        world = RealWorld(doors, token)
+        uuid = card_of(world, device, gpu)
+        card = next((card for card in world.gpus().gpus if card.uuid == uuid), None)
     except (Skipped, SubjectFailed, Aborted):
         return None
-    if not uuid:
+    if card is None:
         return None
-    idle = doors.gpus.idle(uuid, NEEDED)
+    idle = doors.gpus.idle(uuid, NEEDED_ON_LARGE if (card.memory_total or 0) >= LARGE else NEEDED)
     if idle.idle:
         return None
     weak = " (gate=weak: its processes cannot be told)" if idle.weak else ""

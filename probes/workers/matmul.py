@@ -19,6 +19,8 @@ TYPES = {
 def bench(kit, params):
     torch, device = kit.torch(params.get("device", "auto"))
     dtypes = params.get("dtypes") or supported(torch, device)
+    if "tf32" in dtypes and "tf32" not in supported(torch, device):
+        raise RuntimeError("tf32 needs an NVIDIA card from Ampere on; this device would compute fp32 and call it tf32")
     size = params.get("size") or fitting(torch, device)
     budget = (params.get("seconds") or SECONDS[device]) / len(dtypes)
     for done, dtype in enumerate(dtypes):
