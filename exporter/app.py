@@ -13,12 +13,12 @@ from pathlib import Path
 from exporter import gate, oneshot
 from exporter.about import Own
 from exporter.config import Config
-from exporter.config.document import ConfigError
 from exporter.exposition import Exposition
 from exporter.history import History
 from exporter.history_probe import history_probe
 from exporter.journal import Journal
-from exporter.lanes import Lanes, light_slots
+from exporter.judge import judged_anew
+from exporter.lanes import Lanes, lanes_of, light_slots
 from exporter.live import live_series
 from exporter.maintenance import Maintenance
 from exporter.maintenance import read as read_maintenance
@@ -35,6 +35,7 @@ from probes.api import Probe
 log = logging.getLogger("gpu_canary")
 
 WORKER_LANES = 2
+NEEDS_RESTART = ("web", "storage", "log", "grafana_url")
 
 
 class App:
@@ -63,15 +64,16 @@ class App:
         self.checks = self._named(config)
         self.history.know({name: check.fingerprint for name, check in self.checks.items()})
         self.journal = Journal(self.history, self.history.latest())
-        self.own = Own(registry.rules(), config.grafana_url, self.url)
+        rules = (*registry.rules(), *(rule for check in self.checks.values() for rule in check.probe.rules))
+        self.own = Own(rules, config.grafana_url, self.url)
         self.exposition = Exposition(self._own_blocks, lambda: live_series(self.schedule.running()))
         lanes = Lanes({"light": light_slots(self.checks.values()), "worker": WORKER_LANES})
         self.schedule = Schedule(
-            self.execute, self.journal.record, oneshot.late, self._skipped, self.journal.latest, lanes
+            self.execute, self.journal.record, oneshot.late, self._skipped, self.journal.latest, lanes, self._lanes_of
         )
         self.own.about.reload_time = self.started
-        for name, check in self.checks.items():
-            self.exposition.update(check, self.journal.latest(name), counted=False)
+        for check in self.checks.values():
+            self._show(check)
         self.journal.subscribe(self._arrived)
 
     @property
@@ -177,12 +179,14 @@ class App:
         with self._reloading:
             try:
                 config = self._load()
-            except ConfigError as error:
+            except Exception as error:
                 self.own.about.reload_ok = False
                 log.error("the config was not reloaded, the old one goes on: %s", self.redact(str(error)))
                 raise
             self.redact.learn(config.secrets)
-            late = [name for name in ("web", "storage", "log") if getattr(config, name) != getattr(self.config, name)]
+            late = [name for name in NEEDS_RESTART if getattr(config, name) != getattr(self.config, name)]
+            if light_slots(config.checks) != light_slots(self.config.checks):
+                late.append("light lane")
             self._take(config)
             self.own.about.reload_ok, self.own.about.reload_time = True, time.time()
             log.info("config reloaded", extra={"checks": len(self.checks), "needs_restart": ",".join(late) or "-"})
@@ -191,7 +195,8 @@ class App:
     def _take(self, config: Config) -> None:
         before, after = self.checks, self._named(config)
         self.history.know({name: check.fingerprint for name, check in after.items()})
-        self.config, self.checks = replace(config, web=self.config.web, storage=self.config.storage), after
+        old = {name: getattr(self.config, name) for name in NEEDS_RESTART}
+        self.config, self.checks = replace(config, **old), after
         self.schedule.update(after.values())
         with self._showing:
             for name, check in before.items():
@@ -200,7 +205,18 @@ class App:
                     self.exposition.forget(name)
             for name, check in after.items():
                 if before.get(name) != check:
-                    self.exposition.update(check, self.journal.latest(name), counted=False)
+                    self._show(check)
+
+    def _show(self, check: Check) -> None:
+        """A new or changed check, with what history or its runs so far know of it, under its targets of today."""
+        latest = self.journal.latest(check.name)
+        if latest is not None:
+            latest = judged_anew(latest, check.targets)
+            self.journal.amend(latest)
+        self.exposition.update(check, latest, counted=False)
+
+    def _lanes_of(self, check: Check) -> frozenset[str]:
+        return lanes_of(check, self.doors.gpus.uuid_of)
 
     def _named(self, config: Config) -> dict[str, Check]:
         """The configured checks, those of plugins that did not load, and the one about our own history."""

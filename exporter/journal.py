@@ -59,6 +59,11 @@ class Journal:
             self._latest.pop(check, None)
         self._store.forget(check)
 
+    def amend(self, latest: Latest) -> None:
+        """Replace a check's records without a run: they are the same results, judged anew."""
+        with self._lock:
+            self._latest[latest.last.check] = latest
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener(latest)` after every result, on the thread that ran it. Returns the function that ends it."""
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from exporter.result import SEVERITY_OUTCOME, Result, Target, worst
+from exporter.result import SEVERITY_OUTCOME, Latest, Result, Target, worst
 from exporter.units import human
 from probes.api import Finding, Measurement
 from probes.rules import TARGET_MISSED
@@ -46,6 +46,22 @@ def judge(result: Result, targets: Sequence[Target]) -> Result:
         return result
     outcome = worst(result.outcome, *(SEVERITY_OUTCOME[f.severity] for f in missed))
     return replace(result, findings=(*result.findings, *missed), outcome=outcome)
+
+
+def judged_anew(latest: Latest, targets: Sequence[Target]) -> Latest:
+    """The same records under the targets of today: a restart or a reload may have changed them since the run."""
+    last = _anew(latest.last, targets)
+    measured = latest.measured
+    if measured is not None:
+        measured = last if measured is latest.last else _anew(measured, targets)
+    return replace(latest, last=last, measured=measured)
+
+
+def _anew(result: Result, targets: Sequence[Target]) -> Result:
+    if not result.measured:
+        return result
+    kept = tuple(f for f in result.findings if f.rule != TARGET_MISSED.name)
+    return judge(replace(result, findings=kept, outcome=worst(*(SEVERITY_OUTCOME[f.severity] for f in kept))), targets)
 
 
 def _finding(verdict: Verdict) -> Finding:

@@ -137,10 +137,14 @@ class Lanes:
             return waiting
 
 
-def lanes_of(check: Check) -> frozenset[str]:
-    """The lanes a run of this check claims. Benchmarks of one card, or of the CPU, share one exclusive lane."""
+def lanes_of(check: Check, uuid_of: Callable[[str], str] = str) -> frozenset[str]:
+    """The lanes a run of this check claims. Benchmarks of one card, or of the CPU, share one exclusive lane.
+
+    `uuid_of` makes one name of a card's index and its uuid; it answers "" while it does not know.
+    """
     if check.lane == "gpu":
-        return frozenset({f"gpu:{getattr(check.params, 'gpu', '') or '0'}"})
+        card = getattr(check.params, "gpu", "") or "0"
+        return frozenset({f"gpu:{uuid_of(card) or card}"})
     return frozenset({check.lane})
 
 

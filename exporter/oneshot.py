@@ -1,4 +1,4 @@
-"""What does one run of a check say? The primitive: the schedule, `gpu-canary run` and `/probe` all call it."""
+"""What does one run of a check say? The primitive: the schedule and `gpu-canary run` both call it."""
 
 from __future__ import annotations
 

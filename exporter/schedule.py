@@ -7,15 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
-from apscheduler.executors.base import BaseExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from exporter.lanes import Lanes, lanes_of
 from exporter.result import Check, Latest, Result
-from exporter.triggers import GridTrigger, pace, spread
+from exporter.triggers import GridTrigger, Hand, pace, spread
 from exporter.world.token import Token
 
 log = logging.getLogger("gpu_canary.schedule")
@@ -63,20 +62,6 @@ class _Entry:
     run: _Run | None = None
 
 
-class _Hand(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no type hints
-    """APScheduler's executor: hands the due check over at once."""
-
-    def __init__(self, fire: Callable[[str], Any]) -> None:
-        super().__init__()
-        self._fire = fire
-
-    def submit_job(self, job: Any, run_times: list[datetime]) -> None:
-        self._fire(job.id)
-
-    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
-        raise NotImplementedError("submit_job does it all")
-
-
 class Schedule:
     """Runs every check in its lane at its time, never two runs of one check at once.
 
@@ -92,7 +77,9 @@ class Schedule:
         skipped: Callable[[str, str], None],
         latest: Callable[[str], Latest | None],
         lanes: Lanes,
+        lanes_for: Callable[[Check], frozenset[str]] = lanes_of,
     ) -> None:
+        self._lanes_of = lanes_for
         self._execute, self._record, self._late, self._skipped, self._latest = execute, record, late, skipped, latest
         self.lanes = lanes
         self.lag = 0.0  # seconds the newest run started behind its slot
@@ -103,7 +90,7 @@ class Schedule:
         self._planning, self._lock = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
         self._scheduler = BackgroundScheduler(timezone=UTC, daemon=True)
-        self._scheduler.add_executor(_Hand(self._due))
+        self._scheduler.add_executor(Hand(self._due))
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -137,11 +124,14 @@ class Schedule:
                 if entry is None:
                     self._add(check, rush)
                 elif entry.check != check:
-                    entry.check = check
-                    self._retime(entry, GridTrigger(name, check.every, time.time() + 1.0))
+                    before, entry.check = entry.check, check
+                    if before.fingerprint != check.fingerprint:  # it asks something else now
+                        self._retime(entry, GridTrigger(name, check.every, time.time() + 1.0))
+                    elif before.every != check.every:
+                        self._retime(entry, GridTrigger(name, check.every, self._first(check, rush)))
 
     def _add(self, check: Check, rush: float) -> None:
-        trigger = GridTrigger(check.name, check.every, self._first(check, rush))
+        trigger = GridTrigger(check.name, pace(check, self._latest(check.name)), self._first(check, rush))
         with self._lock:
             self._entries[check.name] = _Entry(check, trigger)
         self._scheduler.add_job(_nothing, trigger, id=check.name, misfire_grace_time=None, coalesce=True)
@@ -157,11 +147,12 @@ class Schedule:
         entry.trigger = trigger
         self._scheduler.reschedule_job(entry.check.name, trigger=trigger)
 
-    def _first(self, check: Check, rush: float) -> float | None:
+    def _first(self, check: Check, rush: float) -> float:
         """When a check runs first after a start: soon, unless history holds a result that is still fresh."""
         latest, now = self._latest(check.name), time.time()
         if latest and latest.measured and 0 <= now - latest.measured.started < check.every:
-            return None
+            # its next slot, but no later than an interval after the run: the jitter of this start is another
+            return min(GridTrigger(check.name, check.every).after(now), latest.measured.started + check.every)
         wait = {"light": (0.0, min(rush, check.every)), "worker": (1.0, 4.0)}.get(check.lane, (5.0, 10.0))
         return now + wait[0] + spread(check.name, wait[1] - wait[0])
 
@@ -198,7 +189,7 @@ class Schedule:
             if entry.run or entry.waiting:
                 return "overlap" if entry.run else "lane_busy"
             entry.waiting = True
-            lanes, due = lanes_of(entry.check), time.time()
+            lanes, due = self._lanes_of(entry.check), time.time()
         self.lanes.submit(lanes, lambda: self._begin(entry, lanes, due))
         return ""
 
@@ -209,7 +200,7 @@ class Schedule:
             check = entry.check
             if self._entries.get(check.name) is not entry or self._stop.is_set():
                 return
-            moved = lanes_of(check) != lanes
+            moved = self._lanes_of(check) != lanes
             if not moved:
                 run = entry.run = _Run(check, entry, time.monotonic())
                 self._runs.add(run)

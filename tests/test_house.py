@@ -17,7 +17,7 @@ MODULES = sorted(p for top in ("exporter", "probes") for p in (ROOT / top).rglob
 # DESIGN.md section 2 has a word for each of these: check, run, finding, target, and a noun of its own for the rest.
 SYNONYMS = {"job", "jobs", "task", "tasks", "monitor", "threshold", "alarm", "manager", "helper", "helpers", "utils"}
 # Methods of APScheduler's that we override, and rich's word for a bar of progress.
-OF_LIBRARIES = {"exporter/schedule.py": {"job"}, "exporter/console.py": {"task"}}
+OF_LIBRARIES = {"exporter/triggers.py": {"job"}, "exporter/console.py": {"task"}}
 
 
 def named(path: Path) -> Iterator[str]:

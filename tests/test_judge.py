@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.judge import judge, verdicts
-from exporter.result import Target
-from tests.checks import SPEED, result
+from exporter.judge import judge, judged_anew, verdicts
+from exporter.result import Latest, Target
+from tests.checks import SLOW, SPEED, result
 
 TWO = (SPEED(10, path="/a"), SPEED(3, path="/b"))
 
@@ -45,6 +45,21 @@ def test_a_value_that_reads_like_the_bound_it_misses_is_told_in_full():
 def test_both_bounds_are_inclusive():
     target = Target("speed_bytes_per_second", at_least=3, at_most=10)
     assert all(v.met for v in verdicts(result(measurements=TWO), [target]))
+
+
+def test_records_of_before_are_judged_anew_under_the_targets_of_today():
+    strict, lax = (
+        Target("speed_bytes_per_second", at_least=5, severity="critical"),
+        Target("speed_bytes_per_second", at_least=1),
+    )
+    measured = judge(result(outcome="degraded", measurements=TWO, findings=(SLOW("1 s"),)), [strict])
+    assert measured.outcome == "failed"
+    put_off = result(outcome="skipped", skip=("deferred", "gpu_busy"))
+    for latest in (Latest.first(measured), Latest.first(measured).after(put_off)):
+        now = judged_anew(latest, [lax])
+        assert (now.measured.outcome, now.measured.findings) == ("degraded", (SLOW("1 s"),))
+        assert now.last is now.measured or now.last is put_off
+        assert judged_anew(now, [strict]).measured == measured
 
 
 @pytest.mark.parametrize("outcome", ["skipped", "error"])

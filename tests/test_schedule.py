@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from exporter.lanes import Lanes, lanes_of, light_slots
-from exporter.result import Latest
+from exporter.result import Latest, Target
 from exporter.schedule import Schedule
 from exporter.triggers import GRID, GridTrigger, pace, spread
 from probes.api import Aborted
@@ -85,6 +85,16 @@ def test_every_check_runs_soon_after_the_start_and_again(bench):
     b.schedule.start([check(quiet, f"c{i}", every=1.0, timeout=0.5) for i in range(5)])
     eventually(lambda: all(b.names().count(f"c{i}") >= 2 for i in range(5)))
     assert b.schedule.next_runs().keys() == {f"c{i}" for i in range(5)}
+
+
+def test_a_change_of_targets_alone_runs_nothing_anew(bench):
+    b = bench()
+    b.latest["toy"] = Latest.first(result(started=time.time() - 60))
+    b.schedule.start([check(quiet, every=3600.0)])
+    due = b.schedule.next_runs()["toy"]
+    b.schedule.update([check(quiet, every=3600.0, targets=(Target("speed_bytes_per_second", at_least=1),))])
+    assert b.schedule.next_runs()["toy"] == due
+    assert due - time.time() <= 3600.0 - 60 + 1, "no later than an interval after the last run, whatever the jitter"
 
 
 def test_a_fresh_result_of_history_is_not_measured_again(bench):
@@ -261,6 +271,7 @@ def test_light_slots_stay_within_bounds_and_benchmarks_share_a_card():
     assert light_slots([check(quiet, f"c{i}", every=10.0, timeout=9.0) for i in range(1000)]) == 128
     assert lanes_of(check(quiet, lane="gpu")) == {"gpu:0"}
     assert lanes_of(check(quiet, lane="worker")) == {"worker"}
+    assert lanes_of(check(quiet, lane="gpu"), {"0": "GPU-a", "GPU-a": "GPU-a"}.__getitem__) == {"gpu:GPU-a"}
 
 
 @pytest.mark.parametrize("drift", [-86400.0, 86400.0])

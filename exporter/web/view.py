@@ -38,7 +38,6 @@ REASONS = {
     "unsupported": "the device does not support it",
     "gpu_busy": "the GPU is at work",
     "preparing": "torch is being prepared",
-    "quiet_hours": "quiet hours",
     "lane_busy": "waiting for its turn",
     "overlap": "the run before is still going",
     "shutdown": "the exporter stopped",

@@ -80,6 +80,12 @@ class GpuDoor:
             return Idle(False, reason="NVML does not answer")
         return self._session.idle(uuid, needed_bytes)
 
+    def uuid_of(self, card: str) -> str:
+        """The uuid of the card with this index or uuid; "" while an index is not known. Never waits for the driver."""
+        if not card.isdigit():
+            return card
+        return self._session.uuid(int(card)) if self._session else ""
+
     def close(self) -> None:
         """End the thread, unless the driver holds it; then it ends with the process."""
         with self._turn:
