@@ -16,7 +16,8 @@ from pydantic import Field
 
 from exporter import registry as probe_registry
 from exporter.config import Config, ConfigError, configured, load
-from exporter.config.document import read
+from exporter.config.conversion import read
+from exporter.config.document import Ledger
 from exporter.config.schema import schema
 from probes.api import Bytes, Duration, Fact, Metric, Params, Probe, Secret, World
 
@@ -175,6 +176,63 @@ def test_all_problems_of_all_files_are_told_at_once(write: Any) -> None:
         f"{more}:4: checks[fetch].params.sise: unknown key; expected one of body, count, headers, login, secret_headers, size, token, "
         "url, wait; did you mean size?",
     ]
+
+
+def test_what_yaml_itself_lets_pass_is_told_with_everything_else(write: Any) -> None:
+    more = write("checks: !x {}\ninterpreters: !x y\n", "more.yml")
+    path = write(
+        "include: [more.yml]\n"
+        "interpreters: {a: /a, a: /b}\n"
+        "log: {level: loud, level: debug}\n"
+        "chekcs: !vault x\n"
+        "checks:\n"
+        "  - probe: fetch\n"
+        "    every: 99999999999999999999999\n"
+        "    timeout: 5m\n"
+        "    params: {url: {{ url }}, count: !!int x, token: !secret x, sise: .inf, login: !x {usr: 1}, wait: soon}\n"
+        "    targets: [{metric: used_ratio, at_most: .inf}, {metric: nope, at_most: 1}]\n"
+        "  - {probe: !x fetch, every: 5}\n"
+        "  - {probe: fetch, name: b, name: fetch, every: 1, params: !x y}\n"
+        "  - !x {probe: fetch, name: c, evry: 1m}\n"
+    )
+    assert [problem.partition(";")[0] for problem in problems(path)] == [
+        "2: the key 'a' is given twice, first on line 2",
+        "3: the key 'level' is given twice, first on line 3",
+        "3: log.level: expected one of debug, info, warn, error (got 'loud')",
+        "4: this tag is not supported",
+        "4: chekcs: unknown key",
+        "7: this is not a finite int of at most 20 digits",
+        "9: a key must be a word, not a list or mapping (a template's `{{...}}`? Quote it)",
+        "9: this is not a finite float of at most 20 digits",
+        "9: this is not a finite int of at most 20 digits",
+        "9: this tag is not supported",
+        "9: checks[fetch].params.login.usr: unknown key",
+        "9: checks[fetch].params.sise: unknown key",
+        "9: checks[fetch].params.wait: 'soon' is not a duration",
+        "10: this is not a finite float of at most 20 digits",
+        "10: checks[fetch].targets[1].metric: the probe fetch has no metric 'nope'",
+        "11: this tag is not supported",
+        "11: checks[1].every: 5 is not a duration",
+        "12: the key 'name' is given twice, first on line 12",
+        "12: this tag is not supported",
+        "12: checks[b].every: 1 is not a duration",
+        "13: this tag is not supported",
+        "13: checks[c].evry: unknown key",
+        f"{more}:1: this tag is not supported",
+        f"{more}:2: this tag is not supported",
+    ]
+
+
+def test_a_param_beside_params_is_told_where_it_belongs(write: Any) -> None:
+    text = "  - {probe: fetch, name: a, url: http://x/, count: -1, token_file: absent, params: {wait: 1s}, sise: 1}\n"
+    found = checks_problems(write, text)
+    belongs = "is a param of the probe fetch; it belongs under `params:`"
+    assert sorted(p for p in found if p.endswith(belongs)) == [
+        f"2: checks[a].{key}: {belongs}" for key in ("count", "token_file", "url")
+    ]
+    assert sorted(p.partition(":")[2].split(": ")[0].strip() for p in found if not p.endswith(belongs)) == [
+        "checks[a].params.count", "checks[a].params.token_file", "checks[a].sise"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -516,7 +574,7 @@ def test_every_example_config_of_this_repository_loads(path: Path) -> None:
     profile = path.stem.removeprefix(f"{base.stem}.") if base else ""
     registry = probe_registry.load().probes
     assert load(base or path, registry, profile, environ={}).checks
-    document = read(path).plain()
+    document = read(path, Ledger()).plain()
     assert list(jsonschema.Draft202012Validator(schema(registry)).iter_errors(document)) == []
 
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.config.document import MAX_BYTES, ConfigError, dump, parse, plant, read
+from exporter.config import conversion
+from exporter.config.conversion import MAX_BYTES, dump
+from exporter.config.document import ConfigError, Ledger, Node, plant
 
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdef", "bcdefg", strict=True)
@@ -37,6 +39,10 @@ HOSTILE = {
     "a number too large to be finite": ("a: 1e999\n", 1, "not a finite float"),
     "a Python object": ("a: !!python/object/apply:os.system [id]\n", 1, "is not supported"),
     "a foreign tag": ("a: !vault x\n", 1, "is not supported"),
+    "a foreign tag of a key": ("!x a: 1\n", 1, "is not supported"),
+    "an escaped NUL in a key": ('"x\\0y": 1\n', 1, "0x0 is not allowed"),
+    "a variable between braces": ("a: {b: ${NOPE}}\n", 1, 'between braces or brackets, quote it: "${NOPE}"'),
+    "a variable between brackets": ("a:\n - [x/${NOPE}/y]\n", 2, 'between braces or brackets, quote it: "${NOPE}"'),
     "binary": ("a: !!binary aGk=\n", 1, "is not supported"),
     "a tag that does not fit": ("a: !!int x\n", 1, "not a finite int"),
     "two documents": ("a: 1\n---\nb: 2\n", 2, "another document"),
@@ -45,6 +51,20 @@ HOSTILE = {
     "an unclosed quote": ('a: "b\n', 2, "unexpected end of stream"),
     "too many values": ("a:\n" + "- 1\n" * 120_000, 99_999, "more than 100000 values"),
 }
+
+
+def parse(text: str, file: str = "") -> Node:
+    return _whole(ledger := Ledger(), conversion.parse(text, file, ledger))
+
+
+def read(path: Path) -> Node:
+    return _whole(ledger := Ledger(), conversion.read(path, ledger))
+
+
+def _whole(ledger: Ledger, node: Node) -> Node:
+    if ledger.problems:
+        raise ConfigError(ledger.problems)
+    return node
 
 
 def problem_of(text: str) -> tuple[int, str]:
@@ -61,6 +81,40 @@ def test_hostile_text_is_one_clear_error_with_its_line(title: str) -> None:
     found, said = problem_of(text)
     assert message in said
     assert found == line
+
+
+def test_what_is_wrong_hides_nothing_else_and_the_rest_is_kept() -> None:
+    ledger = Ledger()
+    text = (
+        "a: 1\na: {b: .inf}\nc: [!x y, 5, 'z']\nd: !y {e: !!int f, g: 2}\n? [h]\n: 1e999\n"
+        'i: "\\0"\n"\\0": 1\nj: {{ k }}\nl: {<<: 1, m: n}\nm: &m !z n\no: *m\n'
+    )
+    node = conversion.parse(text, "canary.yml", ledger)
+    said = [(problem.line, problem.message.partition(";")[0]) for problem in ConfigError(ledger.problems).problems]
+    number, tag = "this is not a finite {} of at most 20 digits", "this tag is not supported"
+    assert said == [
+        (2, "the key 'a' is given twice, first on line 1"),
+        (2, number.format("float")),
+        (3, tag),
+        (4, number.format("int")),
+        (4, tag),
+        (5, "a key must be a word, not a list or mapping (a template's `{{...}}`? Quote it)"),
+        (6, number.format("float")),
+        (7, "the character 0x0 is not allowed in a text"),
+        (8, "the character 0x0 is not allowed in a text"),
+        (9, "a key must be a word, not a list or mapping (a template's `{{...}}`? Quote it)"),
+        (10, "`<<` takes an alias of a mapping, or a list of them"),
+        (11, tag),
+    ]
+    assert node.plain() == {
+        "a": 1, "c": ["", 5, "z"], "d": {"e": "", "g": 2}, "i": "", "j": {}, "l": {"m": "n"}, "m": "", "o": ""
+    }  # fmt: skip
+    assert {key for key, child in node.pairs().items() if child.broken} == {"d", "i", "j", "m", "o"}
+
+
+def test_a_value_that_may_be_an_unquoted_password_is_not_shown() -> None:
+    for text in ("password: !hunter2\n", "password: 12345678901234567890123\n"):
+        assert not [word for word in ("hunter2", "12345") if word in problem_of(text)[1]]
 
 
 def test_words_that_yaml_1_1_turns_into_something_else_stay_texts() -> None:

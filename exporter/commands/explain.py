@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exporter import registry
-from exporter.config.document import dump
+from exporter.config.conversion import dump
 from exporter.config.validation import nearest
 from exporter.console import Console, Mistake
 from exporter.registry import Registry

@@ -127,11 +127,13 @@ def checks(root: Node, registry: Probes, ledger: Ledger) -> tuple[Check, ...]:
 
 
 def _check(node: Node, key: str, registry: Probes, ledger: Ledger, interpreters: Mapping[str, Node]) -> Check | None:
-    entry = validated(CheckEntry, node, key, ledger)
     wanted = node.get("probe")
+    probe = registry.get(wanted.value) if wanted is not None and isinstance(wanted.value, str) else None
+    if probe is not None:
+        node = _straightened(node, probe, key, ledger)
+    entry = validated(CheckEntry, node, key, ledger)
     if wanted is None or not isinstance(wanted.value, str):
         return None
-    probe = registry.get(wanted.value)
     if probe is None:
         hint = nearest(wanted.value, registry) or f"; known: {', '.join(sorted(registry))}"
         ledger.wrong(wanted, f"{key}.probe", f"there is no probe {wanted.value!r}{hint}")
@@ -151,6 +153,24 @@ def _check(node: Node, key: str, registry: Probes, ledger: Ledger, interpreters:
     name = entry.name or probe.name
     check = Check(name, probe, params, every, timeout, targets, entry.objective, retry.every, retry.confirm)
     return check if entry.enabled else None
+
+
+def _straightened(node: Node, probe: Probe[Any], key: str, ledger: Ledger) -> Node:
+    """Params that stand beside `params:` are told, and put where they belong for the sake of the other errors."""
+    known = probe.params.model_fields.keys()
+    stray = {
+        name: child
+        for name, child in node.pairs().items()
+        if name not in CheckEntry.model_fields and {name, name.removesuffix("_file")} & known
+    }
+    for name, child in stray.items():
+        message = f"is a param of the probe {probe.name}; it belongs under `params:`"
+        ledger.wrong(replace(child, broken=False), f"{key}.{name}", message)
+    rest = {name: child for name, child in node.pairs().items() if name not in stray}
+    given = rest.get("params", Node(None, node.file, node.line))
+    if stray and (given.value is None or isinstance(given.value, dict)):
+        rest["params"] = replace(given, value={**stray, **given.pairs()})
+    return replace(node, value=rest)
 
 
 def _params(node: Node, probe: Probe[Any], key: str, ledger: Ledger) -> Params | None:

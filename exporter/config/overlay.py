@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from exporter.config.document import ConfigError, Ledger, Node, Problem, read
+from exporter.config.conversion import read
+from exporter.config.document import Ledger, Node, Problem
 from exporter.config.secret import expanded, located
 from exporter.config.validation import nearest
 
@@ -64,24 +65,16 @@ def _merged_checks(base: tuple[Node, ...], over: tuple[Node, ...]) -> tuple[Node
 
 
 def _with_includes(path: Path, environ: Mapping[str, str], ledger: Ledger) -> Node:
-    root = _one(path, environ, ledger)
+    root = expanded(read(path, ledger), environ, ledger)
     values = dict(root.pairs())
     patterns = values.pop("include", None)
     for file in _included(patterns, ledger) if patterns else ():
-        for key, part in _one(file, environ, ledger).pairs().items():
+        for key, part in expanded(read(file, ledger), environ, ledger).pairs().items():
             if key not in INCLUDABLE:
                 ledger.wrong(part, key, f"an included file holds only {' and '.join(INCLUDABLE)}; move it to {path}")
             else:
                 values[key] = _joined(values.get(key), part, key, ledger)
     return replace(root, value=values)
-
-
-def _one(path: Path, environ: Mapping[str, str], ledger: Ledger) -> Node:
-    try:
-        return expanded(read(path), environ, ledger)
-    except ConfigError as error:
-        ledger.problems += error.problems
-        return Node({}, str(path))
 
 
 def _included(patterns: Node, ledger: Ledger) -> list[Path]:
@@ -112,7 +105,8 @@ def _joined(base: Node | None, part: Node, key: str, ledger: Ledger) -> Node:
             first = base.value[name]
             ledger.wrong(part.value[name], f"{key}.{name}", f"given twice, first at {first.file}:{first.line}")
         return replace(base, value={**part.value, **base.value})
-    ledger.wrong(part, key, "expected a list" if key == "checks" else "expected a mapping")
+    if not base.broken:
+        ledger.wrong(part, key, "expected a list" if key == "checks" else "expected a mapping")
     return base
 
 

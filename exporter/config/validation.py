@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -15,6 +16,7 @@ from exporter.config.document import Ledger, Node
 
 T = TypeVar("T")
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 SHOWN = 60  # characters of a wrong value that a message repeats
 
 
@@ -25,8 +27,8 @@ def validated(model: type[T], node: Node, key: str, ledger: Ledger) -> T | None:
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             place, path = _place(node, detail["loc"])
-            if place.broken:
-                continue
+            if detail["type"] in UNKNOWN:  # that is wrong with the key, whatever its value
+                place = replace(place, broken=False)
             ledger.wrong(place, ".".join(filter(None, (key, path))), _message(model, node, place, detail))
     except Exception as error:  # a stranger's validator may raise anything, and a reload must survive it
         ledger.wrong(node, key, f"{model.__name__} failed with {type(error).__name__}: {error}; tell its author")
@@ -88,7 +90,7 @@ def _message(model: type, root: Node, place: Node, detail: ErrorDetails) -> str:
     match detail["type"]:
         case "missing":
             return "this key is required"
-        case "extra_forbidden" | "unexpected_keyword_argument":
+        case unknown if unknown in UNKNOWN:
             known = sorted(_keys_at(model, detail["loc"][:-1]))
             return f"unknown key; expected one of {', '.join(known)}{nearest(last, known)}"
         case _ if place.guarded():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.config import DEFAULT_PORT
-from exporter.config.document import dump
+from exporter.config.conversion import dump
 from exporter.config.entries import Probes
 from exporter.interpreters import Interpreter
 from exporter.machine.discovery import Entry, benchmarked

@@ -18,7 +18,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, StringConstraints
 
-from exporter.config.document import ConfigError, Ledger, Node, read
+from exporter.config.conversion import read
+from exporter.config.document import ConfigError, Ledger, Node
 from exporter.config.secret import located
 from exporter.config.validation import validated
 
@@ -143,7 +144,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def _load(path: Path) -> tuple[Rules, ssl.SSLContext | None]:
     """The rules of a file and the TLS context they ask for. ConfigError holds everything that is wrong."""
     ledger = Ledger()
-    root = _prepared(read(path), ledger)
+    root = _prepared(read(path, ledger), ledger)
     rules = validated(Rules, root, "", ledger)
     for name, hashed in (root.get("basic_auth_users") or Node({})).pairs().items():
         if ":" in name or not name:
