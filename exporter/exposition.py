@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from exporter.families import Blocks
@@ -54,34 +55,38 @@ class Exposition:
 
     def update(self, check: Check, latest: Latest | None, counted: bool = True) -> None:
         """Render a check's block anew; `counted` when `latest.last` is a run of this process, not one of history."""
-        with self._lock:
-            series = self._of(check)
+        with self._changed(check) as series:
             series.latest = latest
             if latest is not None and counted:
                 series.counts.count(check, latest.last)
-            self._replace(check.name, series.blocks())
 
     def skip(self, check: Check, reason: str) -> None:
         """Count a run that was put off before it began."""
-        with self._lock:
-            series = self._of(check)
+        with self._changed(check) as series:
             series.counts.skips["deferred", reason] += 1
-            self._replace(check.name, series.blocks())
+
+    @contextmanager
+    def _changed(self, check: Check) -> Iterator[CheckSeries]:
+        """Change a check's series, then render them. Only that check waits meanwhile, not the scrape or other runs."""
+        with self._lock:
+            series = self._series.get(check.name)
+            if series is None:
+                series = self._series[check.name] = CheckSeries(check)
+        with series.lock:
+            if series.check is not check:
+                series.change(check)
+            yield series
+            blocks = series.blocks()
+            with self._lock:
+                if self._series.get(check.name) is series:  # not forgotten meanwhile
+                    self._replace(check.name, blocks)
 
     def forget(self, check: str) -> None:
         """Drop every series of a removed check."""
         with self._lock:
             self._series.pop(check, None)
             self._replace(check, {})
-            del self._of_check[check]
-
-    def _of(self, check: Check) -> CheckSeries:
-        series = self._series.get(check.name)
-        if series is None:
-            series = self._series[check.name] = CheckSeries(check)
-        elif series.check is not check:
-            series.change(check)
-        return series
+            self._of_check.pop(check, None)
 
     def _replace(self, check: str, blocks: Blocks) -> None:
         for family in set(self._of_check.get(check, ())) - blocks.keys():

@@ -16,7 +16,7 @@ log = logging.getLogger("gpu_canary.lanes")
 IDLE_SECONDS = 60.0  # how long a thread without work is kept
 # Runs come in bursts, and most take a millisecond: one thread does them in turn, and another only helps when they last.
 # Ten threads for ten short runs would spend twice the CPU on waiting for each other (the interpreter's lock).
-HELP_SECONDS = 0.005
+HELP_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)

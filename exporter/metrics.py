@@ -5,6 +5,7 @@ A result's families are rendered once, when it arrives; `exposition.py` merges t
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -70,6 +71,7 @@ class CheckSeries:
 
     def __init__(self, check: Check) -> None:
         self.check, self.counts = check, Counts()
+        self.lock = threading.Lock()  # whoever changes or renders them
         self.latest: Latest | None = None
         self._renderer = Renderer("check", check.name)
         self._constant = self._renderer(self._about_the_check())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from exporter import runner
@@ -12,6 +14,7 @@ from exporter.exposition import Exposition
 from exporter.history import History
 from exporter.journal import Journal
 from exporter.judge import judge
+from exporter.lanes import Lanes
 from exporter.result import Check, Target
 from exporter.world.real import RealWorld
 from exporter.world.token import Token
@@ -19,7 +22,7 @@ from probes.services.http import PROBE
 
 
 def probes_per_second(url: str, authority: str, runs: int, flight: int, folder: str) -> float:
-    """CPU seconds a run: world, runner, judge, journal, rendering, history; `flight` threads, a check each."""
+    """CPU seconds a run: world, runner, judge, journal, rendering, history; `flight` checks due at once."""
     probe = PROBE
     params = {"url": url, "ca_file": authority} if url.startswith("https") else {"url": url}
     targets = (Target("status_code", at_most=299),) if probe.metric("status_code") else ()
@@ -39,12 +42,22 @@ def probes_per_second(url: str, authority: str, runs: int, flight: int, folder: 
 
     for check in checks:
         work(check, 5)
+    lanes = Lanes({"light": flight})
     begun = time.process_time()
-    threads = [threading.Thread(target=work, args=(check, runs // flight)) for check in checks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    if flight == 1:
+        work(checks[0], runs)
+    for _ in range(runs // flight if flight > 1 else 0):  # all are due at once, and the exporter's own lanes run them
+        left, done = iter(range(flight - 1)), threading.Event()
+
+        def run(check: Check, left: Iterator[int] = left, done: threading.Event = done) -> None:
+            work(check, 1)
+            if next(left, None) is None:  # the last one
+                done.set()
+
+        for check in checks:
+            lanes.submit(frozenset({"light"}), partial(run, check))
+        done.wait(60)
     spent = time.process_time() - begun
+    lanes.close()
     history.close()
     return spent / (runs // flight * flight)

@@ -31,7 +31,7 @@ def per_probe(folder: Path, runs: int) -> Iterator[Row]:
         theirs, port = stack.enter_context(blackbox(folder))
         cases = (
             ("plain", f"http://127.0.0.1:{plain}/", 1, 0.5),
-            ("plain, 50 in flight", f"http://127.0.0.1:{plain}/", 50, 0.6),
+            ("plain, 50 at once", f"http://127.0.0.1:{plain}/", 50, 0.6),
             ("HTTPS", f"https://127.0.0.1:{tls}/", 1, 1.0),
         )
         for name, url, flight, budget in cases:
