@@ -18,19 +18,10 @@ from exporter.registry import load, metric_names
 from exporter.result import Check, Latest, Result, Target
 from exporter.schedule import Running
 from probes import BUILTIN
-from probes.api import HOUSE_RULES, Metric, Probe, Rule
+from probes.api import FAMILIES, HOUSE_RULES, Metric, Probe, Rule
 
 DOCS = Path(__file__).parent
 MARK = "<!-- Written by `make docs` from the declarations in the code; changes belong there. -->\n"
-QUESTIONS = {
-    "environment": "Is this machine set up right?",
-    "hardware": "What are the card and the host doing, and are they sound?",
-    "benchmarks": "How fast is it, against its target and its past?",
-    "services": "Do the services answer, correctly and in time?",
-    "pipelines": "Do whole workflows work, from input to finished file?",
-    "models": "Are the models, caches and checkpoints there and sound?",
-    "resilience": "What happens under load and when something breaks?",
-}
 
 
 def pages() -> dict[Path, str]:
@@ -59,7 +50,7 @@ def reference() -> Iterator[str]:
     yield "`gpu-canary explain PROBE` prints the same for one probe, examples included. Every series of a check carries"
     yield "the label `check` besides those named here."
     for family in filter(BUILTIN.get, BUILTIN):
-        yield from ("", f"## {family}", "", QUESTIONS[family])
+        yield from ("", f"## {family}", "", FAMILIES[family])
         for stem in BUILTIN[family]:
             yield from of_probe(probes[stem])
     yield from ("", "## Series of every check, and of the exporter itself", "")

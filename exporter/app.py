@@ -16,6 +16,7 @@ from exporter.config import Config
 from exporter.exposition import Exposition
 from exporter.history import History
 from exporter.history_probe import history_probe
+from exporter.interpreters import Preparation
 from exporter.journal import Journal
 from exporter.judge import judged_anew
 from exporter.lanes import Lanes, lanes_of, light_slots
@@ -27,7 +28,6 @@ from exporter.registry import NoParams, Registry, broken_probe
 from exporter.result import Check, Latest, Result
 from exporter.schedule import Running, Schedule
 from exporter.storage import HISTORY
-from exporter.web.service import Preparation
 from exporter.world.real import Doors
 from exporter.world.token import Token
 from probes.api import Probe

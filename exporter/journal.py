@@ -48,11 +48,6 @@ class Journal:
     def latest(self, check: str) -> Latest | None:
         return self._latest.get(check)
 
-    def all(self) -> dict[str, Latest]:
-        """A snapshot of every check's records."""
-        with self._lock:
-            return dict(self._latest)
-
     def forget(self, check: str) -> None:
         """Drop a removed or changed check; its runs stay in history."""
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,8 @@ from probes.api import (
     World,
 )
 from probes.rules import CHECK_ERROR, DEADLINE_MISSED
+
+log = logging.getLogger("gpu_canary.runner")
 
 REMEMBER_LIMIT = 64 * 1024
 EVIDENCE_LIMIT = 8 * 1024
@@ -157,7 +160,7 @@ def _ended(record: _Record, world: World) -> _End:
     except Aborted as stop:
         return _aborted(stop, check, record)
     finally:
-        _close(facts)
+        _close(facts, check.name)
     return _End("ok")
 
 
@@ -177,10 +180,10 @@ def _subjects(record: _Record, outcome: Outcome) -> Iterator[Finding]:
     return (f for f in record.findings if f.rule not in ours)
 
 
-def _close(facts: Iterator[Fact] | None) -> None:
+def _close(facts: Iterator[Fact] | None, name: str) -> None:
     close = getattr(facts, "close", None)
     if close is not None:
         try:
             close()  # runs the probe's own finally blocks, which end its worker
         except (Exception, SystemExit):
-            traceback.print_exc()
+            log.exception("the probe did not end cleanly", extra={"check": name})

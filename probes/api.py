@@ -78,7 +78,15 @@ __all__ = [
 
 MARKER = "gpu-canary probes 1"  # how `exporter` knows that the `probes` it imported is ours
 KIB, GIB = 1024, 1024 * MIB
-FAMILIES = ("environment", "hardware", "benchmarks", "services", "pipelines", "models", "resilience")
+FAMILIES: Mapping[str, str] = {
+    "environment": "Is this machine set up right?",
+    "hardware": "What are the card and the host doing, and are they sound?",
+    "benchmarks": "How fast is it, against its target and its past?",
+    "services": "Do the services answer, correctly and in time?",
+    "pipelines": "Do whole workflows work, from input to finished file?",
+    "models": "Are the models, caches and checkpoints there and sound?",
+    "resilience": "What happens under load and when something breaks?",
+}  # and the larger question that the probes of each answer
 Lane = Literal["light", "worker", "browser", "gpu"]
 
 

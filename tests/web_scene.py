@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from exporter import maintenance
+from exporter.interpreters import Preparation
 from exporter.judge import judge
 from exporter.registry import load
 from exporter.result import SEVERITY_OUTCOME, Check, Result, Target, worst
 from exporter.schedule import Running
-from exporter.web.service import Preparation
 from probes.api import Finding, Measurement, Probe
 from tests.web_service import Canary
 

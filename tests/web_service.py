@@ -17,6 +17,7 @@ from exporter import maintenance
 from exporter.config import Config, Web
 from exporter.exposition import Exposition
 from exporter.history import History
+from exporter.interpreters import Preparation
 from exporter.journal import Journal
 from exporter.maintenance import Maintenance
 from exporter.redaction import Redactor
@@ -26,7 +27,6 @@ from exporter.web.access import Access
 from exporter.web.application import Application
 from exporter.web.listening import listen
 from exporter.web.server import Server
-from exporter.web.service import Preparation
 
 
 class Canary:

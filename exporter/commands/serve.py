@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 from exporter import flags, inquiry, logs, registry
@@ -19,7 +18,6 @@ from exporter.storage import occupied
 from exporter.web.access import Access
 from exporter.web.listening import Unreachable, listen
 from exporter.web.server import serve
-from exporter.web.service import Preparation
 
 log = logging.getLogger("gpu_canary")
 
@@ -52,10 +50,9 @@ def main(args: argparse.Namespace, console: Console) -> int:
 
 
 def _app(args: argparse.Namespace, config: Config, probes: Registry, machine: Machine, console: Console) -> App:
-    def preparation() -> Preparation:
-        return Preparation(**asdict(machine.preparation()))
-
-    return App(config, lambda: flags.load(args, probes, machine), probes, machine.doors, console.redact, preparation)
+    return App(
+        config, lambda: flags.load(args, probes, machine), probes, machine.doors, console.redact, machine.preparation
+    )
 
 
 def _stop(app: App, machine: Machine) -> None:

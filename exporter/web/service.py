@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.config import Config
+from exporter.interpreters import Preparation
 from exporter.maintenance import Maintenance
 from exporter.result import Check, Latest, Result
 from exporter.schedule import Running
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """The torch environment that is made in the background: `ratio` 0 to 1, `detail` for people."""
-
-    state: str  # off, found, preparing, ready, failed
-    ratio: float = 0.0
-    detail: str = ""
 
 
 class Service(Protocol):

@@ -15,15 +15,6 @@ from probes.api import FAMILIES, Finding, Rule
 from probes.rules import HOUSE_RULES
 
 TILES = 3
-FAMILY_QUESTIONS = {
-    "environment": "Is this machine set up right?",
-    "hardware": "What are the card and the host doing, and are they sound?",
-    "benchmarks": "How fast is it, against its target and its past?",
-    "services": "Do the services answer, correctly and in time?",
-    "pipelines": "Do whole workflows work, from input to finished file?",
-    "models": "Are the models, caches and checkpoints there and sound?",
-    "resilience": "What happens under load and when something breaks?",
-}
 REASONS = {
     "permission": "no permission to look",
     "no_interpreter": "no Python to run it in",
@@ -170,7 +161,7 @@ def by_family(cards: Iterable[Card]) -> list[tuple[str, str, list[Card]]]:
     grouped: dict[str, list[Card]] = {}
     for one in sorted(cards, key=lambda c: c.check.name):
         grouped.setdefault(one.check.family, []).append(one)
-    return [(name, FAMILY_QUESTIONS[name], grouped[name]) for name in FAMILIES if name in grouped]
+    return [(name, FAMILIES[name], grouped[name]) for name in FAMILIES if name in grouped]
 
 
 def _headline(cards: Sequence[Card], troubles: Sequence[Trouble], blind: int) -> tuple[str, str]:
