@@ -1,6 +1,6 @@
 # Every target is a command one could type. `make run` and `make test` set up what they need first.
 .DEFAULT_GOAL := help
-.PHONY: help run test setup lint types suite golden bench docs constraints
+.PHONY: help run test setup lint types suite golden dashboards bench docs constraints
 BIN := .venv/bin
 
 help: ## this list
@@ -29,6 +29,9 @@ suite: setup ## the tests (ARGS='-k disk')
 
 golden: setup ## rewrite tests/golden/; review the diff
 	GOLDEN=1 $(BIN)/pytest -q tests/test_golden.py
+
+dashboards: setup ## write dashboards/json/ anew; a test finds any drift
+	$(BIN)/python -m dashboards
 
 bench: setup ## the budgets, measured against blackbox_exporter and prometheus_client on this machine (minutes)
 	$(BIN)/python -m tests.performance $(ARGS)

@@ -1,0 +1,250 @@
+"""What does a panel of ours look like? One constructor for each kind; what every panel needs cannot be left out.
+
+Each takes a title, the question it answers (its description), its queries and a unit. Colour is never the only sign:
+states carry words, numbers their unit, and "no data" a text that says what that means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from dashboards.sdk import common, common_model, dashboard, model, prometheus, prometheus_model, text_model
+from dashboards.sdk import stat as stat_builder
+from dashboards.sdk import statetimeline as state_builder
+from dashboards.sdk import table as table_builder
+from dashboards.sdk import text as text_builder
+from dashboards.sdk import timeseries as time_builder
+
+DATASOURCE = common_model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+NOTHING = "n/a"  # never a healthy zero
+# Colours of Grafana's own palette that hold in light and dark; status colours are for trouble only.
+GOOD, WARN, BAD, NONE, NEUTRAL = "green", "orange", "red", "text", "blue"
+OUTCOMES = {"ok": GOOD, "degraded": WARN, "failed": BAD, "skipped": "#8e8e8e", "error": "purple"}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One PromQL query; `legend` is Grafana's format of the series' name (`{{instance}}`)."""
+
+    expr: str
+    legend: str = ""
+
+    def built(self, ref: str, *, newest: bool, as_table: bool) -> prometheus.Dataquery:
+        """For the SDK. `newest`: the value now instead of the range."""
+        query = prometheus.Dataquery().expr(self.expr).datasource(DATASOURCE).ref_id(ref)
+        query = query.instant() if newest or as_table else query.range()
+        shape = prometheus_model.PromQueryFormat
+        query = query.format(shape.TABLE if as_table else shape.TIME_SERIES)
+        return query.legend_format(self.legend) if self.legend else query
+
+
+class Built(Protocol):
+    """What every panel builder of the SDK can do."""
+
+    def id(self, id_val: int) -> Self: ...
+    def grid_pos(self, grid_pos: model.GridPos) -> Self: ...
+    def build(self) -> model.Panel: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A panel and its size on the grid of 24 columns. `builder` may be changed further before it is laid out."""
+
+    builder: Built
+    width: int
+    height: int
+
+
+def steps(*of: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
+    """Colours by value, absolute: (from this value on, colour); the first from None."""
+    listed = [model.Threshold(value=value, color=color) for value, color in of]
+    return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(listed)
+
+
+def words(of: Mapping[float, tuple[str, str]]) -> model.ValueMap:
+    """Values shown as words, with a colour: {0: ("ok", GOOD), 1: ("firing", BAD)}."""
+    shown = {
+        f"{value:g}": model.ValueMappingResult(text=text, color=color, index=place)
+        for place, (value, (text, color)) in enumerate(of.items())
+    }
+    return model.ValueMap(options=shown)
+
+
+def link(title: str, url: str) -> dashboard.DashboardLink:
+    """A data link, like `/d/gpucanary-hardware?${datasource:queryparam}&var-instance=${__field.labels.instance}`."""
+    return dashboard.DashboardLink(title).url(url)
+
+
+def stat(
+    title: str, question: str, queries: Sequence[Query], unit: str = "short", *, width: int = 4, height: int = 4
+) -> Panel:
+    """One number, or one for each series. Add `.builder.mappings([words(...)])` where a number is a state."""
+    builder = (
+        stat_builder.Panel()
+        .graph_mode(common_model.BigValueGraphMode.NONE)
+        .color_mode(common_model.BigValueColorMode.VALUE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .thresholds(steps((None, NONE)))
+        .unit(unit)
+        .no_value(NOTHING)
+    )
+    return _finished(builder, title, question, queries, width, height, newest=True)
+
+
+def series(
+    title: str, question: str, queries: Sequence[Query], unit: str = "short", *, width: int = 12, height: int = 8
+) -> Panel:
+    """Lines over time. Gaps stay gaps."""
+    builder = (
+        time_builder.Panel()
+        .line_width(1.5)
+        .fill_opacity(6)
+        .show_points(common_model.VisibilityMode.AUTO)
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(common_model.LegendDisplayMode.TABLE)
+            .placement(common_model.LegendPlacement.BOTTOM)
+            .calcs(["lastNotNull", "max"])
+            .show_legend(True)
+        )
+        .tooltip(common.VizTooltipOptions().mode(common_model.TooltipDisplayMode.MULTI))
+        .thresholds(steps((None, NONE)))
+        .unit(unit)
+        .no_value(NOTHING)
+    )
+    return _finished(builder, title, question, queries, width, height)
+
+
+def states(
+    title: str,
+    question: str,
+    queries: Sequence[Query],
+    of: Mapping[float, tuple[str, str]],
+    *,
+    width: int = 24,
+    height: int = 8,
+) -> Panel:
+    """Which state was it in, when? `of`: the word and colour of each value; null is said to be no data."""
+    absent = model.SpecialValueMap(  # this panel ignores noValue: https://github.com/grafana/grafana/issues/88004
+        options=model.DashboardSpecialValueMapOptions(
+            match=model.SpecialValueMatch.NULL,
+            result=model.ValueMappingResult(text="no data", color="transparent", index=len(of)),
+        )
+    )
+    builder = (
+        state_builder.Panel()
+        .mappings([words(of), absent])
+        .merge_values(True)
+        .show_value(common_model.VisibilityMode.AUTO)
+        .row_height(0.85)
+        .line_width(0)
+        .fill_opacity(80)
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(common_model.LegendDisplayMode.LIST)
+            .placement(common_model.LegendPlacement.BOTTOM)
+            .show_legend(True)
+        )
+        .tooltip(common.VizTooltipOptions().mode(common_model.TooltipDisplayMode.SINGLE))
+        .thresholds(steps((None, NONE)))
+        .unit("short")
+        .no_value(NOTHING)
+    )
+    return _finished(builder, title, question, queries, width, height)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: the label it shows, or `Value #A` for the number of query A."""
+
+    field: str
+    title: str
+    unit: str = ""
+    mapping: model.ValueMap | None = None
+    links: tuple[dashboard.DashboardLink, ...] = ()
+    width: int = 0
+
+    def properties(self) -> list[model.DynamicConfigValue]:
+        found: list[model.DynamicConfigValue] = []
+        if self.unit:
+            found.append(model.DynamicConfigValue(id_val="unit", value=self.unit))
+        if self.mapping:
+            found.append(model.DynamicConfigValue(id_val="mappings", value=[self.mapping]))
+            cell = {"type": "color-text"}
+            found.append(model.DynamicConfigValue(id_val="custom.cellOptions", value=cell))
+        if self.links:
+            found.append(model.DynamicConfigValue(id_val="links", value=[one.build() for one in self.links]))
+        if self.width:
+            found.append(model.DynamicConfigValue(id_val="custom.width", value=self.width))
+        return found
+
+
+def table(
+    title: str,
+    question: str,
+    queries: Sequence[Query],
+    columns: Sequence[Column],
+    *,
+    width: int = 24,
+    height: int = 9,
+    empty: str = "nothing",
+) -> Panel:
+    """Rows of labels and values, joined over all queries; only `columns` are shown, in their order.
+
+    `empty` is what the table says when there are no rows: the truth in words.
+    """
+    order = {column.field: place for place, column in enumerate(columns)}
+    renamed = {column.field: column.title for column in columns}
+    builder = (
+        table_builder.Panel()
+        .cell_height(common_model.TableCellHeight.SM)
+        .filterable(True)
+        .thresholds(steps((None, NONE)))
+        .unit("short")
+        .no_value(empty)
+        .with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
+        .with_transformation(
+            model.DataTransformerConfig(id_val="filterFieldsByName", options={"include": {"names": list(order)}})
+        )
+        .with_transformation(
+            model.DataTransformerConfig(
+                id_val="organize", options={"indexByName": order, "renameByName": renamed, "excludeByName": {}}
+            )
+        )
+    )
+    for column in columns:
+        if column.properties():
+            builder = builder.override_by_name(column.title, column.properties())
+    return _finished(builder, title, question, queries, width, height, as_table=True)
+
+
+def note(markdown: str, *, width: int = 24, height: int = 3, title: str = "What this is for") -> Panel:
+    """Words: what a dashboard is for and where to go next."""
+    builder = text_builder.Panel().title(title).description(title).transparent(True)
+    return Panel(builder.mode(text_model.TextMode.MARKDOWN).content(markdown), width, height)
+
+
+class _Asking(Built, Protocol):
+    def title(self, title: str) -> Self: ...
+    def description(self, description: str) -> Self: ...
+    def datasource(self, datasource: common_model.DataSourceRef) -> Self: ...
+    def with_target(self, target: prometheus.Dataquery) -> Self: ...
+
+
+def _finished(
+    builder: _Asking,
+    title: str,
+    question: str,
+    queries: Sequence[Query],
+    width: int,
+    height: int,
+    *,
+    newest: bool = False,
+    as_table: bool = False,
+) -> Panel:
+    builder = builder.title(title).description(question).datasource(DATASOURCE)
+    for place, query in enumerate(queries):
+        builder = builder.with_target(query.built(chr(ord("A") + place), newest=newest, as_table=as_table))
+    return Panel(builder, width, height)
