@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 
@@ -19,6 +14,7 @@ from exporter.world.control import Access, Alertmanager, ControlError, Prometheu
 from tests.certificates import Authority
 from tests.process import free_port
 from tests.servers import ok, says, serving
+from tests.stack.servers import alertmanager, host, prometheus, until
 
 SECRET = "planted-7d1c"
 SCRAPE = b'gpucanary_build_info{version="0"} 1\ngpucanary_finding{rule="disk-low",subject="/models"} 1\n'
@@ -35,75 +31,14 @@ TALKS = "route: {receiver: pager}\nreceivers: [{name: pager, webhook_configs: [{
 MUTE = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"
 
 
-@contextmanager
-def running(folder: Path, name: str, *flags: str) -> Iterator[str]:
-    """A real server on a port of its own, until the end of the block. Yields its URL once it is ready."""
-    binary, port = shutil.which(name), free_port()
-    if binary is None:
-        pytest.skip(f"{name} is not installed")
-    url = f"http://127.0.0.1:{port}"
-    with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen([binary, f"--web.listen-address=127.0.0.1:{port}", *flags], stdout=log, stderr=log)
-    try:
-        until(lambda: ready(url), f"{name} is ready")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def ready(url: str) -> bool:
-    with urlopen(f"{url}/-/ready", timeout=1) as response:
-        return bool(response.status == 200)
-
-
-def until(holds: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if holds():
-                return
-        except OSError:
-            pass  # it is not up yet: what we wait for
-        time.sleep(0.1)
-    raise AssertionError(f"never: {what}")
-
-
-@contextmanager
-def alertmanager(folder: Path, config: str) -> Iterator[str]:
-    (folder / "alertmanager.yml").write_text(config)
-    flags = (
-        f"--config.file={folder / 'alertmanager.yml'}",
-        f"--storage.path={folder / 'am'}",
-        "--cluster.listen-address=",
-    )
-    with running(folder, "prometheus-alertmanager", *flags) as url:
-        yield url
-
-
-@contextmanager
-def prometheus(
-    folder: Path, targets: list[str] | None = None, managers: list[str] | None = None, rule: str = ""
-) -> Iterator[str]:
-    (folder / "rules.yml").write_text(rule)
-    config: dict[str, Any] = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(folder / "rules.yml")] if rule else [],
-        "scrape_configs": [{"job_name": "gpu-canary", "static_configs": [{"targets": targets}]}] if targets else [],
-        "alerting": {"alertmanagers": [{"static_configs": [{"targets": managers}]}]} if managers else {},
-    }
-    (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
-    flags = (f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}")
-    with running(folder, "prometheus", *flags) as url:
-        yield url
+def rule_file(folder: Path, text: str) -> Path:
+    path = folder / "rules.yml"
+    path.write_text(text)
+    return path
 
 
 def states(answers: tuple[Answer, ...]) -> dict[str, str]:
     return {answer.question: answer.state for answer in answers}
-
-
-def host(url: str) -> str:
-    return url.removeprefix("http://")
 
 
 @pytest.mark.prometheus
@@ -111,9 +46,11 @@ def test_a_whole_chain_from_exporter_to_pager_is_seen_and_so_is_what_fires(tmp_p
     with (
         serving(ok(SCRAPE, "Content-Type: text/plain; version=0.0.4")) as exporter,
         alertmanager(tmp_path, TALKS) as pager,
-        prometheus(tmp_path, [f"127.0.0.1:{exporter.port}"], [host(pager)], RULE) as url,
+        prometheus(
+            tmp_path, [f"127.0.0.1:{exporter.port}"], [host(pager)], rules=[rule_file(tmp_path, RULE)]
+        ) as server,
     ):
-        door = Prometheus(url)
+        door = Prometheus(server.url)
         until(lambda: any(alert.state == "firing" for alert in door.alerts()), "the alert fires")
         until(lambda: bool(door.alertmanagers()), "the pager is discovered")
         answers = wiring(door)
@@ -135,8 +72,8 @@ def test_a_whole_chain_from_exporter_to_pager_is_seen_and_so_is_what_fires(tmp_p
 
 @pytest.mark.prometheus
 def test_a_prometheus_that_knows_nothing_of_us_says_so_three_times_with_what_to_do(tmp_path: Path) -> None:
-    with prometheus(tmp_path) as url:
-        answers = wiring(Prometheus(url))
+    with prometheus(tmp_path) as server:
+        answers = wiring(Prometheus(server.url))
     assert states(answers) == {
         "Are we scraped?": "bad",
         "Are our rules loaded?": "bad",
@@ -156,8 +93,8 @@ def test_a_dead_target_a_broken_rule_and_a_mute_pager_are_each_told(tmp_path: Pa
     ):
         targets = [f"127.0.0.1:{exporter.port}", f"127.0.0.1:{free_port()}"]
         broken = ambiguous.replace("* gpucanary_finding", "* on(job) gpucanary_finding")
-        with prometheus(tmp_path, targets, [host(pager)], broken) as url:
-            door = Prometheus(url)
+        with prometheus(tmp_path, targets, [host(pager)], rules=[rule_file(tmp_path, broken)]) as server:
+            door = Prometheus(server.url)
             until(lambda: any(rule.health == "err" for rule in door.rules()), "the rule is broken")
             until(lambda: {target.health for target in door.targets()} == {"up", "down"}, "one target is down")
             until(lambda: bool(door.alertmanagers()), "the pager is discovered")
