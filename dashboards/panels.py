@@ -165,6 +165,8 @@ class Column:
     mapping: model.ValueMap | None = None
     links: tuple[dashboard.DashboardLink, ...] = ()
     width: int = 0
+    hidden: bool = False  # there only for links: `${__data.fields.FIELD}`
+    colors: dashboard.ThresholdsConfig | None = None
 
     def properties(self) -> list[model.DynamicConfigValue]:
         found: list[model.DynamicConfigValue] = []
@@ -178,6 +180,12 @@ class Column:
             found.append(model.DynamicConfigValue(id_val="links", value=[one.build() for one in self.links]))
         if self.width:
             found.append(model.DynamicConfigValue(id_val="custom.width", value=self.width))
+        if self.colors:
+            found.append(model.DynamicConfigValue(id_val="thresholds", value=self.colors.build()))
+            found.append(model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}))
+        if self.hidden:  # the first for Grafana up to 12.1, the second from 12.2 on
+            found.append(model.DynamicConfigValue(id_val="custom.hidden", value=True))
+            found.append(model.DynamicConfigValue(id_val="custom.hideFrom", value={"viz": True}))
         return found
 
 
@@ -190,10 +198,13 @@ def table(
     width: int = 24,
     height: int = 9,
     empty: str = "nothing",
+    first: str = "",
+    falling: bool = True,
 ) -> Panel:
     """Rows of labels and values, joined over all queries; only `columns` are shown, in their order.
 
-    `empty` is what the table says when there are no rows: the truth in words.
+    `empty` is what the table says when there are no rows: the truth in words. `first`: the title of the column to
+    sort by, `falling` or rising. Every query gives the same labels: rows are joined by what all of them have.
     """
     order = {column.field: place for place, column in enumerate(columns)}
     renamed = {column.field: column.title for column in columns}
@@ -214,6 +225,8 @@ def table(
             )
         )
     )
+    if first:
+        builder = builder.sort_by([common.TableSortByFieldState().display_name(first).desc(falling)])
     for column in columns:
         if column.properties():
             builder = builder.override_by_name(column.title, column.properties())
