@@ -1,9 +1,11 @@
-"""What do the generated pages say? The reference of probes and series, and that of the commands (`make docs`)."""
+"""What do the generated pages say? The reference, the commands, and the remedies within runbooks (`make docs`)."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from exporter.about import Own
 from exporter.cli import EPILOG, parser
 from exporter.commands.explain import params
 from exporter.exposition import Exposition
+from exporter.history_probe import UNWRITTEN
 from exporter.live import live_series
 from exporter.registry import load, metric_names
 from exporter.result import Check, Latest, Result, Target
 from exporter.schedule import Running
+from exporter.shipped import ALERTS
 from probes import BUILTIN
 from probes.api import FAMILIES, HOUSE_RULES, Metric, Probe, Rule
 
@@ -24,9 +28,13 @@ DOCS = Path(__file__).parent
 MARK = "<!-- Written by `make docs` from the declarations in the code; changes belong there. -->\n"
 
 
+REMEDIES = re.compile(r"(<!-- remedies: ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
 def pages() -> dict[Path, str]:
-    """Every generated page and its text."""
-    return {DOCS / "reference.md": "\n".join(reference()), DOCS / "commands.md": "\n".join(commands())}
+    """Every generated page and its text; of runbooks, what stands between the marks."""
+    written = {DOCS / "reference.md": "\n".join(reference()), DOCS / "commands.md": "\n".join(commands())}
+    return {**written, **dict(runbooks(ALERTS / "runbooks"))}
 
 
 def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -95,8 +103,8 @@ def house_series() -> Iterator[tuple[str, str, str]]:
     own = Own((probe.rules[0],), "", "")
     own.about.lanes, own.about.next_runs = {"light": (0, 16)}, {"disk": 1.0}
     exposition = Exposition(own.blocks, lambda: live_series({"disk": Running(1.0, 0.5, 1.0)}))
-    for result in (skipped, measured):
-        exposition.update(check, Latest.first(result))
+    exposition.update(replace(check, name="put-off"), Latest.first(skipped))
+    exposition.update(check, Latest.first(measured))
     text = exposition.plain().decode()
     exposition.close()
     others = set(metric_names([probe]))
@@ -105,6 +113,35 @@ def house_series() -> Iterator[tuple[str, str, str]]:
             counted = "_total" if family.type == "counter" else ""
             labels = sorted(set(family.samples[0].labels) - {"le"})
             yield labelled(family.name + counted, labels), family.type, family.documentation
+
+
+# -- runbooks -------------------------------------------------------------------------------------------------------
+
+
+def runbooks(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Every runbook with marks, the remedies of the rules they name written between them."""
+    rules = {rule.name: rule for rule in known_rules()}
+    for page in sorted(folder.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if REMEDIES.search(text):
+            yield page, REMEDIES.sub(lambda found: with_remedies(found, rules), text)
+
+
+def known_rules() -> Iterator[Rule]:
+    """Those of the registry, and those of the checks that the exporter brings along."""
+    yield from load().rules()
+    yield UNWRITTEN
+
+
+def with_remedies(found: re.Match[str], rules: Mapping[str, Rule]) -> str:
+    names = [name.strip() for name in found[2].split(",")]
+    unknown = [name for name in names if name not in rules]
+    if unknown:
+        raise SystemExit(
+            f"{found[0].splitlines()[0]}: no rule is called {', '.join(unknown)}; `gpu-canary explain PROBE`"
+        )
+    lines = [line for name in names for line in of_rule(rules[name])]
+    return "\n".join((found[1].rstrip(), *lines, "", found[3]))
 
 
 # -- commands.md ----------------------------------------------------------------------------------------------------

@@ -107,7 +107,9 @@ class CheckSeries:
         yield gauge("check_interval_seconds", "Time between two runs while the check does not fail.", check.every)
         yield gauge("check_confirm_runs", "Failed runs in a row after which alerts may believe them.", check.confirm)
         if check.objective is not None:
-            yield gauge("objective_ratio", "Share of runs that shall be ok.", check.objective)
+            yield gauge(
+                "objective_ratio", "Share of measured time in which the check shall not be failed.", check.objective
+            )
 
     def _counted(self) -> Iterator[Family]:
         counts = self.counts
@@ -130,6 +132,11 @@ class CheckSeries:
         states = [float(last.outcome == outcome) for outcome in OUTCOMES]
         about = "Outcome of the last run: 1 for the one it is."
         yield Family(f"{PREFIX}check_outcome", about, OUTCOME_ROWS, states)
+        if last.skip:
+            why: Row = ("", (("class", last.skip[0]), ("reason", last.skip[1])))
+            yield Family(
+                f"{PREFIX}check_skip_info", "Why the last run was skipped; absent when it was not.", (why,), (1.0,)
+            )
         yield gauge("check_last_duration_seconds", "How long the last run took.", last.duration)
         yield gauge("check_last_run_timestamp_seconds", "When the last run began.", last.started)
         yield gauge("check_consecutive_failures", "Failed runs in a row.", latest.failures)
@@ -156,19 +163,19 @@ class CheckSeries:
     def _targets(self, measured: Result) -> Iterator[Family]:
         if not self.check.targets:
             return
-        found: dict[str, list[tuple[Row, float]]] = {name: [] for name in TARGETS}
+        found: dict[str, dict[Row, float]] = {name: {} for name in TARGETS}
         for verdict in verdicts(measured, self.check.targets):
             target, m = verdict.target, verdict.measurement
             labels = m.labels if m else tuple(target.labels.items())
             row: Row = ("", (("metric", target.metric), ("severity", target.severity), *labels))
             numbers = {"value": m.value if m else None, "upper": target.at_most, "lower": target.at_least}
             for name, number in {**numbers, "met": float(verdict.met)}.items():
-                if number is not None:
-                    found[name].append((row, number))
+                if number is not None:  # two targets may bound one series: the tighter bound is the one that matters
+                    tighter = max if name == "lower" else min
+                    found[name][row] = tighter(number, found[name].get(row, number))
         for name, samples in found.items():
             if samples:
-                rows, values = zip(*samples, strict=True)
-                yield Family(f"{PREFIX}target_{name}", TARGETS[name], rows, values)
+                yield Family(f"{PREFIX}target_{name}", TARGETS[name], tuple(samples), list(samples.values()))
 
     def _measurements(self, measured: Result) -> Iterator[Family]:
         by_metric: dict[str, list[Measurement]] = {}

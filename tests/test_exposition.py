@@ -79,6 +79,9 @@ def test_a_deferred_run_keeps_the_benchmark_and_a_blind_one_removes_it(expositio
     assert value(got, "gpucanary_toy_speed_bytes_per_second") is None
     assert value(got, "gpucanary_finding", {"rule": "toy-slow"}) is None, "blind is not quiet"
     assert value(got, "gpucanary_check_skips_total", {"class": "blind"}) == 1
+    assert value(got, "gpucanary_check_skip_info", {"class": "blind", "reason": "permission"}) == 1
+    exposition.update(check(quiet), latest.after(result()))
+    assert value(scrape(exposition), "gpucanary_check_skip_info") is None, "it was not skipped any more"
 
 
 def test_rules_are_0_while_quiet_and_1_per_subject(exposition):
