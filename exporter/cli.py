@@ -78,6 +78,8 @@ def parser(environ: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
     status = command("status", "ask the running exporter what is wrong now", flags.source, flags.storage, flags.output)
     status.add_argument("--url", help="where the exporter answers, when it is not found by itself")
     status.add_argument("--prometheus", metavar="URL", help="ask that Prometheus whether we are scraped and alerted on")
+    health = command("healthcheck", "exit with 0 while the exporter here answers, else 1", flags.storage, flags.output)
+    health.add_argument("--url", help="where the exporter answers, when it is not found by itself")
     _of_maintenance(command("maintenance", "mute the alerts while somebody works here", flags.storage, flags.output))
     _of_config(command("config", "check a config file, or print its JSON Schema"), flags)
     init = command("init", "write a commented config for what this machine has", flags.output)
@@ -85,6 +87,7 @@ def parser(environ: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
     init.add_argument("--force", action="store_true", help="replace FILE when it exists")
     verify = command("verify", "prove that a probe keeps the contract (probes/testing.py)", flags.output)
     verify.add_argument("probe", metavar="MODULE:PROBE", help="an importable module and the probe's name in it")
+    flags.of_demo(command("demo", "serve a small simulated fleet, to see dashboards and alerts without a GPU"))
     command("version", "print versions", flags.output)
     return top
 
@@ -119,8 +122,29 @@ class _Flags:
         serve.add_argument(
             "--web.enable-lifecycle", action="store_true", default=None, help="allow reload and run now by POST"
         )
+        serve.add_argument(
+            "--web.enable-inbox",
+            action="store_true",
+            default=None,
+            help="show what Alertmanager sends to /api/v1/inbox",
+        )
         serve.add_argument("--config.check", action="store_true", help="check the config and exit")
         serve.add_argument("--version", action="version", version=f"gpu-canary {VERSION}")
+
+    def of_demo(self, demo: argparse.ArgumentParser) -> None:
+        first = "where the first host listens, the next ones on the ports above; 0 takes any; default: 127.0.0.1:19835"
+        self._add(demo, "--web.listen-address", "HOST:PORT", first)
+        self._add(demo, "--web.external-url", "URL", "how people reach the first host from outside")
+        self._add(demo, "--log.level", "LEVEL", "default: info", "debug", "info", "warn", "error")
+        told = "a file, or one that is shipped: %(default)s (things move), healthy or sick (nothing does)"
+        demo.add_argument("--scenario", default="scenario", metavar="FILE", help=told)
+        demo.add_argument(
+            "--hosts", default="", metavar="NAMES", help="only these of the scenario, with commas between"
+        )
+        demo.add_argument(
+            "--speed", type=float, default=1.0, metavar="N", help="the scenario's time passes N times as fast"
+        )
+        demo.add_argument("--grafana-url", default="", metavar="URL", help="Grafana's address; alerts link to it")
 
 
 def _of_run(run: argparse.ArgumentParser) -> None:

@@ -1,0 +1,130 @@
+"""A small fleet without a GPU: simulated hosts that anyone can scrape, look at and be alerted by."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from exporter import flags, logs, registry
+from exporter.config import Config, ConfigError, Storage
+from exporter.config.fleet import SELF, FleetEntry
+from exporter.config.validation import nearest
+from exporter.console import Console, Mistake
+from exporter.demo import scenario
+from exporter.demo.hosts import Simulated
+from exporter.demo.scenario import Host
+from exporter.machine import Machine
+from exporter.registry import Registry
+from exporter.web.listening import Unreachable, listen
+from exporter.web.server import serve
+
+log = logging.getLogger("gpu_canary")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a simulated host answers. `name` is how others reach it, with the port."""
+
+    host: Host
+    listeners: list[socket.socket]
+    address: str
+    name: str
+
+
+def main(args: argparse.Namespace, console: Console) -> int:
+    probes = registry.load()
+    hosts = _chosen(args, probes)
+    config = flags.over(Config(grafana_url=args.grafana_url), args)
+    if args.speed <= 0:
+        raise Mistake(f"--speed {args.speed:g}: expected a number above 0, like 60")
+    logs.set_up(config.log.level, config.log.format, console.redact)
+    with tempfile.TemporaryDirectory(prefix="gpu-canary-demo-") as folder:
+        apps = _apps(hosts, config, probes, Path(folder), args.speed, console)
+        _serve(apps, console)
+    logging.shutdown()
+    os._exit(0)  # the other hosts' threads serve on; they are daemons, and there is nothing to keep
+
+
+def _chosen(args: argparse.Namespace, probes: Registry) -> tuple[Host, ...]:
+    try:
+        hosts = scenario.load(args.scenario, probes.probes)
+    except ConfigError as error:
+        raise Mistake(f"the scenario cannot be used:\n{error}") from None
+    names = [host.name for host in hosts]
+    wanted = [name.strip() for name in args.hosts.split(",")] if args.hosts else names
+    for name in wanted:
+        if name not in names:
+            raise Mistake(
+                f"--hosts: {name!r} is not in the scenario, which has {', '.join(names)}{nearest(name, names)}"
+            )
+    return tuple(host for host in hosts if host.name in wanted)
+
+
+def _apps(
+    hosts: Sequence[Host], config: Config, probes: Registry, folder: Path, speed: float, console: Console
+) -> list[tuple[Place, Simulated]]:
+    doors, start = Machine().doors, time.time()
+    try:
+        places = _places(hosts, config)
+    except Unreachable as error:
+        raise Mistake(str(error)) from None
+    fleet = tuple(_entry(place, first=place is places[0]) for place in places)
+    apps = []
+    for place in places:
+        own = _config(config, place, folder / place.host.name)
+        own = replace(own, fleet=fleet) if place is places[0] else own
+        apps.append((place, Simulated(place.host, own, probes, doors, console.redact, start, speed)))
+    return apps
+
+
+def _places(hosts: Sequence[Host], config: Config) -> list[Place]:
+    """One port for each host, from the wanted one upwards; for port 0, each that the kernel likes."""
+    name, _, first = config.web.listen_address.rpartition(":")
+    outside = urlsplit(config.web.external_url).hostname
+    reached = outside or (name if name not in ("", "0.0.0.0", "[::]") else socket.gethostname())  # noqa: S104  # compared
+    places = []
+    for number, host in enumerate(hosts):
+        listeners = listen(f"{name}:{int(first) + number if int(first) else 0}")
+        port = listeners[0].getsockname()[1]
+        places.append(Place(host, listeners, f"{name}:{port}", f"{reached}:{port}"))
+    return places
+
+
+def _entry(place: Place, first: bool) -> FleetEntry:
+    labels = {"instance": place.host.name, **({"tier": place.host.tier} if place.host.tier else {})}
+    return FleetEntry(targets=(SELF if first else place.name,), labels=labels)
+
+
+def _config(config: Config, place: Place, folder: Path) -> Config:
+    folder.mkdir()
+    web = replace(config.web, listen_address=place.address, external_url=f"http://{place.name}", enable_inbox=True)
+    return replace(config, checks=place.host.checks, web=web, storage=Storage(path=str(folder)))
+
+
+def _serve(apps: Sequence[tuple[Place, Simulated]], console: Console) -> None:
+    for place, app in apps:
+        app.start()
+        console.line(f"{place.host.name}: http://{place.name}/")
+    (first, own), *others = apps
+    for place, app in others:
+        threading.Thread(target=serve, args=(app, _nothing, None, place.listeners), daemon=True).start()
+    console.line(f"Prometheus finds all of them at http://{first.name}/sd")
+    serve(own, lambda: _stop(app for _, app in apps), None, first.listeners)
+
+
+def _stop(apps: Iterable[Simulated]) -> None:
+    for app in apps:
+        app.stop()
+
+
+def _nothing() -> None:
+    """The first host's server stops them all."""

@@ -1,0 +1,48 @@
+"""Who runs a simulated host? An exporter like any other; only the worlds that its checks ask are simulated."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from exporter import runner
+from exporter.app import App
+from exporter.config import Config
+from exporter.demo.scenario import Host
+from exporter.demo.worlds import Subject
+from exporter.judge import judge
+from exporter.redaction import Redactor
+from exporter.registry import Registry
+from exporter.result import Check, Latest, Result
+from exporter.world.real import Doors
+from exporter.world.token import Token
+from probes.api import Json
+
+
+class Simulated(App):
+    """The exporter of one host. `start` is the scenario's start, Unix time; its time passes `speed` times as fast."""
+
+    def __init__(
+        self, host: Host, config: Config, registry: Registry, doors: Doors, redact: Redactor, start: float, speed: float
+    ) -> None:
+        self._subjects = {subject.check.name: subject for subject in host.subjects}
+        self._start, self._speed = start, speed
+        super().__init__(config, lambda: config, registry, doors, redact)
+
+    def execute(self, check: Check, token: Token) -> Result:
+        subject = self._subjects.get(check.name)
+        if subject is None:  # one of the house: it asks the exporter itself
+            return super().execute(check, token)
+        now = time.time()
+        moment = (now - self._start) * self._speed
+        return simulated(subject, moment, now, self.journal.latest(check.name), token, self.redact)
+
+
+def simulated(
+    subject: Subject, moment: float, now: float, latest: Latest | None, token: Token, redact: Redactor
+) -> Result:
+    """One run, judged, at `moment` seconds from the scenario's start; it says that it began at `now`, Unix time."""
+    previous: Mapping[str, Json] = latest.remembered if latest else {}
+    result = runner.run(subject.check, subject.world(moment, now, previous), token, redact)
+    return judge(replace(result, started=now), subject.check.targets)
