@@ -7,7 +7,7 @@ states carry words, numbers their unit, and "no data" a text that says what that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 from dashboards.sdk import common, common_model, dashboard, model, prometheus, prometheus_model, text_model
@@ -155,6 +155,19 @@ def states(
     return _finished(builder, title, question, queries, width, height)
 
 
+def bounded(panel: Panel, names: str) -> Panel:
+    """The same lines, with those whose name matches the regular expression dashed: bounds and limits, not measured."""
+    assert isinstance(panel.builder, time_builder.Panel)
+    dashed = {
+        "custom.lineStyle": {"fill": "dash", "dash": [8, 6]},
+        "custom.lineWidth": 1,
+        "custom.fillOpacity": 0,
+        "custom.showPoints": "never",
+    }
+    properties = [model.DynamicConfigValue(id_val=name, value=value) for name, value in dashed.items()]
+    return replace(panel, builder=panel.builder.override_by_regexp(f"/{names}/", properties))
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table: the label it shows, or `Value #A` for the number of query A."""
@@ -186,6 +199,8 @@ class Column:
         if self.hidden:  # the first for Grafana up to 12.1, the second from 12.2 on
             found.append(model.DynamicConfigValue(id_val="custom.hidden", value=True))
             found.append(model.DynamicConfigValue(id_val="custom.hideFrom", value={"viz": True}))
+        if found:  # the table's own text for no data is about all of it, not about a cell
+            found.append(model.DynamicConfigValue(id_val="noValue", value=NOTHING))
         return found
 
 

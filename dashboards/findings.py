@@ -1,0 +1,101 @@
+"""What is wrong, and what is to be done? Findings and outcomes: the pieces that several boards share."""
+
+from __future__ import annotations
+
+from dashboards.links import BOARD_OF_CHECK, HERE, from_row, runbook
+from dashboards.panels import BAD, NEUTRAL, OUTCOMES, WARN, Column, Panel, Query, link, stat, states, table, words
+
+RANKS = {3.0: ("critical", BAD), 2.0: ("warning", WARN), 1.0: ("info", NEUTRAL)}
+OUTCOME_WORDS = {float(place): (word, color) for place, (word, color) in enumerate(OUTCOMES.items(), 1)}
+CHECK = "job, instance, check"
+
+
+def chosen(metric: str, *more: str) -> str:
+    """The series of the chosen jobs and instances; `more` are further matchers, like `check=~"$check"`."""
+    return f"{metric}{{{','.join((HERE, *more))}}}"
+
+
+def of_family(expr: str, family: str) -> str:
+    """Only what belongs to the checks of that family; of all families where it is empty."""
+    if not family:
+        return expr
+    selected = f'family="{family}"'
+    return f"({expr}) and on ({CHECK}) {chosen('gpucanary_check_info', selected)}"
+
+
+def firing(family: str = "", *more: str) -> str:
+    """Findings that fire, with family, remedy and the exporter's own address; the value is the severity's rank."""
+    ranked = []
+    for rank, (severity, _) in RANKS.items():
+        selected = f'severity="{severity}"'
+        ranked.append(f"{rank:g} * ({chosen('gpucanary_finding', selected, *more)} == 1)")
+    found = of_family(" or ".join(ranked), family)
+    joined = (
+        f"({found})"
+        f" * on ({CHECK}) group_left (family, board) {BOARD_OF_CHECK}"
+        f" * on (job, instance, rule) group_left (remedy) {chosen('gpucanary_rule_info')}"
+        f" * on (job, instance) group_left (self) {chosen('gpucanary_links_info')}"
+    )
+    # a finding whose remedy or link is not there is a finding all the same
+    return f"({joined}) or on ({CHECK}, rule, subject) ({found})"
+
+
+def findings_table(family: str = "", *more: str, height: int = 9) -> Panel:
+    """Every finding that fires, worst first, with its remedy; of one family, or of all."""
+    findings, ok = firing(family, *more), chosen("gpucanary_check_last_success_timestamp_seconds")
+    page = link("This check on the exporter's own page", "${__data.fields.self}/checks/${__data.fields.check}")
+    return table(
+        "Findings",
+        "What is wrong, since when, and what is to be done? Worst first. `Last ok` is the check's last run without a "
+        "warning or worse; n/a: none is remembered. A check that is blind or in error finds nothing: see the outcomes.",
+        [Query(findings), Query(f"({findings}) * 0 + on ({CHECK}) group_left () (1000 * {ok})")],
+        [
+            Column("Value #A", "Severity", mapping=words(RANKS), width=90),
+            Column("instance", "Instance", width=170, links=(from_row("The machine", "hardware", "instance"),)),
+            Column("family", "Family", width=110, links=(from_row("The family", "", "instance", "check"),)),
+            Column("check", "Check", width=150, links=(page,)),
+            Column("rule", "Rule", width=190, links=(runbook("Runbook", "rule"),)),
+            Column("subject", "Subject", width=190),
+            Column("Value #B", "Last ok", "dateTimeFromNow", width=130),
+            Column("remedy", "What to do"),
+            Column("injected", "Injected", width=80),
+            Column("self", "Exporter", hidden=True),
+            Column("board", "Board", hidden=True),
+        ],
+        height=height,
+        empty="Nothing found: every rule that looked is quiet.",
+        first="Severity",
+    )
+
+
+def outcome(family: str = "", *more: str) -> str:
+    """The outcome of each check's last run as a number of OUTCOME_WORDS; absent before the first run."""
+    each = []
+    for value, (word, _) in OUTCOME_WORDS.items():
+        selected = f'outcome="{word}"'
+        each.append(f"{value:g} * ({chosen('gpucanary_check_outcome', selected, *more)} == 1)")
+    return of_family(f"max without (outcome) ({' or '.join(each)})", family)
+
+
+def outcome_timeline(family: str = "", *more: str, height: int = 8) -> Panel:
+    """Which check had which outcome, when?"""
+    return states(
+        "Outcomes",
+        "Which outcome did each check's last run have, and when did it change? After `skipped` and `error` nothing is "
+        "known about the machine: the canary did not look. No data: no exporter, or the check had not run yet.",
+        [Query(outcome(family, *more), "{{instance}} {{check}}")],
+        OUTCOME_WORDS,
+        height=height,
+    )
+
+
+def finding_counts(family: str, *more: str) -> list[Panel]:
+    """How many findings fire, by severity: zero is written only where a check looked."""
+    asked = {"Critical findings": ("critical", BAD), "Warnings": ("warning", WARN)}
+    made = []
+    for title, (severity, _) in asked.items():
+        selected = f'severity="{severity}"'
+        found = of_family(chosen("gpucanary_finding", selected, *more), family)
+        question = f"How many findings of severity {severity} fire? n/a: no check looked."
+        made.append(stat(title, question, [Query(f"sum ({found})")], "none"))
+    return made
