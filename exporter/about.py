@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from prometheus_client import ProcessCollector
 
 from exporter import VERSION
-from exporter.families import ONE, PREFIX, Blocks, Family, Renderer, Rows, gauge, of_metrics
+from exporter.families import ONE, PREFIX, Blocks, Family, Renderer, Row, Rows, gauge, of_metrics
+from exporter.injection import Injection
+from exporter.metrics import QUIET
 from probes.api import Rule
 
 REMEDY_BYTES = 300  # what an alert template can carry (DESIGN.md section 6)
@@ -27,6 +29,7 @@ class About:
     history_failures: int = 0
     maintenance: bool = False
     checks: int = 0
+    injected: tuple[Injection, ...] = ()
 
     def families(self) -> Iterator[Family]:
         build = (("version", VERSION), ("python", platform.python_version()))
@@ -46,6 +49,13 @@ class About:
         due: Rows = tuple(("", (("check", check),)) for check in self.next_runs)
         name = f"{PREFIX}check_next_run_timestamp_seconds"
         yield Family(name, "When the next run is due.", due, list(self.next_runs.values()))
+        if self.injected:  # beside the checks' own samples of this family, told apart by one more label
+            yield Family(f"{PREFIX}finding", QUIET, tuple(map(_made_up, self.injected)), [1.0] * len(self.injected))
+
+
+def _made_up(one: Injection) -> Row:
+    labels = (("check", one.check), ("rule", one.rule), ("severity", one.severity), ("subject", one.subject))
+    return "", (*labels, ("injected", "true"))
 
 
 class Own:

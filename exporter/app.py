@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from exporter import gate, oneshot
+from exporter import gate, injection, oneshot
 from exporter.about import Own
 from exporter.config import Config
 from exporter.exposition import Exposition
 from exporter.history import History
 from exporter.history_probe import history_probe
+from exporter.inbox import Inbox
+from exporter.inbox_probe import inbox_probe
+from exporter.injection import Injection
 from exporter.interpreters import Preparation
 from exporter.journal import Journal
 from exporter.judge import judged_anew
@@ -60,7 +63,9 @@ class App:
         self.history = History(self.storage / HISTORY, storage.retention_time, storage.retention_size, patient=True)
         # made once: another object would be another check, and a reload touches only what changed
         about_history = house_check("history", history_probe(self.history), every=60.0)
-        self._of_the_house = (about_history, *plugin_checks(registry))
+        self.inbox = Inbox(redact) if config.web.enable_inbox else None
+        about_inbox = [house_check("inbox", inbox_probe(self.inbox), every=60.0)] if self.inbox else []
+        self._of_the_house = (about_history, *about_inbox, *plugin_checks(registry))
         self.checks = self._named(config)
         self.history.know({name: check.fingerprint for name, check in self.checks.items()})
         self.journal = Journal(self.history, self.history.latest())
@@ -120,6 +125,9 @@ class App:
     def maintenance(self) -> Maintenance | None:
         return read_maintenance(self.storage)
 
+    def injected(self) -> tuple[Injection, ...]:
+        return injection.read(self.storage)
+
     def preparation(self) -> Preparation:
         return self._preparation()
 
@@ -167,6 +175,7 @@ class App:
         about.next_runs, about.checks = self.schedule.next_runs(), len(self.checks)
         about.history_failures = self.history.write_failures
         about.maintenance = self.maintenance() is not None
+        about.injected = self.injected()
         return self.own.blocks()
 
     # -- reload ---------------------------------------------------------------------------------------------------
@@ -219,7 +228,7 @@ class App:
         return lanes_of(check, self.doors.gpus.uuid_of)
 
     def _named(self, config: Config) -> dict[str, Check]:
-        """The configured checks, those of plugins that did not load, and the one about our own history."""
+        """The configured checks, and those of the house: our own history and inbox, plugins that did not load."""
         return {check.name: check for check in (*config.checks, *self._of_the_house)}
 
 

@@ -13,14 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from exporter import maintenance
+from exporter import injection, maintenance
 from exporter.config import Config, Web
 from exporter.exposition import Exposition
 from exporter.history import History
+from exporter.inbox import Inbox
+from exporter.injection import Injection
 from exporter.interpreters import Preparation
 from exporter.journal import Journal
 from exporter.maintenance import Maintenance
 from exporter.redaction import Redactor
+from exporter.registry import load
 from exporter.result import Check, Latest, Result
 from exporter.schedule import Running
 from exporter.web.access import Access
@@ -38,6 +41,8 @@ class Canary:
         self.started = time.time()
         self.checks: dict[str, Check] = {check.name: check for check in checks}
         self.redact = redact or Redactor()
+        self.registry = load()
+        self.inbox = Inbox(self.redact) if self.config.web.enable_inbox else None
         self.history = History(folder / "history.sqlite", 30 * 86400.0, 1 << 30)
         self.journal = Journal(self.history)
         self.exposition = Exposition(dict, lambda: b"")
@@ -86,6 +91,9 @@ class Canary:
 
     def maintenance(self) -> Maintenance | None:
         return maintenance.read(self.folder)
+
+    def injected(self) -> tuple[Injection, ...]:
+        return injection.read(self.folder)
 
     def preparation(self) -> Preparation:
         return self.prepared

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from exporter.config.document import ConfigError, Ledger, Node, Problem, plant
 from exporter.config.entries import INTERPRETERS, CheckEntry, Entry, Probes, checks
+from exporter.config.fleet import FleetEntry
 from exporter.config.overlay import gathered
 from exporter.config.secret import located
 from exporter.config.validation import validated
@@ -79,6 +80,7 @@ class Web:
     external_url: Annotated[Url, Field(description="How people reach us from outside; links use it.")] = ""
     route_prefix: Annotated[str, AfterValidator(_prefix)] = "/"
     enable_lifecycle: Annotated[bool, Field(description="Allow POST /-/reload and run now.")] = False
+    enable_inbox: Annotated[bool, Field(description="Show alerts that Alertmanager sends to /api/v1/inbox.")] = False
     allowed_hosts: tuple[str, ...] = ()
 
 
@@ -113,6 +115,7 @@ class Config:
     log: Log = Log()
     interpreters: Mapping[str, str] = field(default_factory=dict)
     grafana_url: str = ""
+    fleet: tuple[FleetEntry, ...] = ()
     source: str = ""
     secrets: frozenset[str] = frozenset()  # every secret value met while loading, to be redacted everywhere
 
@@ -124,6 +127,7 @@ class Settings(Entry):
     storage: Storage = Storage()
     log: Log = Log()
     grafana_url: Annotated[Url, Field(description="Grafana's address; alerts link to it.")] = ""
+    fleet: tuple[FleetEntry, ...] = Field((), description="Exporters that Prometheus finds at /sd beside this one.")
     interpreters: dict[InterpreterName, Annotated[str, Field(min_length=1)]] = Field(
         {}, description="Pythons with torch by name; without any, the exporter looks for them."
     )
@@ -159,6 +163,7 @@ def _config(root: Node, registry: Probes, source: str, ledger: Ledger) -> Config
         settings.log,
         settings.interpreters,
         settings.grafana_url,
+        settings.fleet,
         source,
         frozenset(ledger.secrets),
     )

@@ -22,7 +22,7 @@ Probes = Mapping[str, Probe[Any]]
 YEAR = 366 * 86400.0
 CAP = 0.9  # a probe's default timeout gives way to a short `every`; a timeout that is written down does not
 INTERPRETERS = ("auto", "self")
-HOUSE_NAMES = re.compile(r"history|plugin:.*")  # checks that nobody configures; see exporter/app.py
+HOUSE_NAMES = re.compile(r"history|inbox|plugin:.*")  # checks that nobody configures; see exporter/app.py
 
 Interval = Annotated[Duration, Field(ge=1, le=YEAR)]
 Timeout = Annotated[Duration, Field(gt=0, le=YEAR)]

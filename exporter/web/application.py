@@ -18,8 +18,11 @@ from exporter.web.api import Api
 from exporter.web.aside import Aside, Stuck
 from exporter.web.assets import Assets
 from exporter.web.events import Events
-from exporter.web.guard import Guard
+from exporter.web.fleet import Fleet
+from exporter.web.guard import INBOX, Guard
+from exporter.web.inbox import Mailbox
 from exporter.web.pages import Pages
+from exporter.web.runbooks import Runbooks
 from exporter.web.scrape import Scrape
 from exporter.web.service import Service
 
@@ -35,7 +38,7 @@ class Application:
         self.events = Events(service)
         self._scrape, self._path_of_scrape = Scrape(service), f"{self.prefix}metrics"
         self._routed = Starlette(
-            routes=routes(service, self.events),
+            routes=routes(service, self.events, tls=access is not None and access.context is not None),
             exception_handlers={HTTPException: _refused, Stuck: _stuck, Exception: _failed},
         )
         self._guarded = Guard(self._within, web, self.prefix, access)
@@ -57,24 +60,33 @@ class Application:
             await refusal(scope, receive, send)
 
 
-def routes(service: Service, events: Events) -> list[Route]:
+def routes(service: Service, events: Events, tls: bool) -> list[Route]:
     """Every path but /metrics."""
     aside = Aside()
     assets = Assets()
     api, pages = Api(service, aside, events.refetch), Pages(service, aside, assets)
+    mailbox, runbooks = Mailbox(service, aside, events.refetch), Runbooks(service, aside, pages.html)
     read: dict[str, Endpoint] = {
         "/": pages.status,
         "/checks/{name:path}": pages.check,
         "/fragment/status": pages.status_fragment,
         "/fragment/checks/{name:path}": pages.check_fragment,
+        "/runbooks": runbooks.all,
+        "/runbooks/{name:path}": runbooks.one,
         "/static/{name}": assets.serve,
         "/-/healthy": api.healthy,
         "/-/ready": api.ready,
         "/api/v1/checks": api.checks,
         "/api/v1/checks/{name:path}": api.check,
         "/api/v1/results": api.results,
+        f"/{INBOX}": mailbox.tell,
+        "/sd": Fleet(service, tls).groups,
     }
-    posted: dict[str, Endpoint] = {"/-/reload": api.reload, "/api/v1/checks/{name:path}/run": api.run}
+    posted: dict[str, Endpoint] = {
+        "/-/reload": api.reload,
+        "/api/v1/checks/{name:path}/run": api.run,
+        f"/{INBOX}": mailbox.take,
+    }
     return [
         *(Route(path, endpoint, methods=["POST"]) for path, endpoint in posted.items()),
         *(Route(path, endpoint, methods=["GET"]) for path, endpoint in read.items()),

@@ -17,7 +17,8 @@ from exporter.web.access import Access
 from exporter.web.hosts import Hosts
 from exporter.web.passwords import Passwords, TooManyGuesses
 
-BODY_LIMIT = 64 * 1024  # no request of ours has a body at all
+BODY_LIMIT = 64 * 1024  # no request of ours has a body at all, but a delivery to the inbox
+INBOX, INBOX_LIMIT = "api/v1/inbox", 1024 * 1024
 OPEN = ("-/healthy", "-/ready")
 SHIELD = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -45,11 +46,12 @@ class Guard:
         self._hosts = Hosts(web)
         self._external = _origin(web.external_url)
         self._open = frozenset(prefix + path for path in OPEN)
+        self._inbox = prefix + INBOX if web.enable_inbox else None
         self._passwords = Passwords()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        refusal = self._misdirected(scope, headers) or self._forged(scope, headers) or _too_large(headers)
+        refusal = self._misdirected(scope, headers) or self._forged(scope, headers) or self._too_large(scope, headers)
         if refusal is None and self._access is not None:
             refusal = await self._unknown(self._access, scope, headers)
         shield = self._shield()
@@ -89,6 +91,15 @@ class Guard:
             return None
         return replies.error(403, "this request comes from another site; use the exporter's own page, or curl")
 
+    def _too_large(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
+        takes = scope["path"] == self._inbox
+        length = headers.get(b"content-length", b"0")
+        fits = length.isdigit() and len(length) < 10 and int(length) <= (INBOX_LIMIT if takes else BODY_LIMIT)
+        if fits and b"transfer-encoding" not in headers:
+            return None
+        hint = "send at most 1 MiB, with its Content-Length" if takes else "no request here has a body; send none"
+        return replies.error(413, hint, {"connection": "close"})
+
     async def _unknown(self, access: Access, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
         users = access.rules.basic_auth_users
         if not users or scope["path"] in self._open:
@@ -100,13 +111,6 @@ class Guard:
             return replies.error(503, "too many logins are being checked; try again in a second", {"retry-after": "1"})
         hint = "log in as one of basic_auth_users in the file of --web.config.file"
         return replies.error(401, hint, {"www-authenticate": 'Basic realm="gpu-canary", charset="UTF-8"'})
-
-
-def _too_large(headers: dict[bytes, bytes]) -> Response | None:
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and len(length) < 10 and int(length) <= BODY_LIMIT and b"transfer-encoding" not in headers:
-        return None
-    return replies.error(413, "no request here has a body; send none", {"connection": "close"})
 
 
 def _origin(url: str) -> str:

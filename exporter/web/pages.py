@@ -18,7 +18,7 @@ from exporter import VERSION
 from exporter.config.validation import nearest
 from exporter.result import Check, Result
 from exporter.units import duration, human
-from exporter.web import chart, links, replies, view
+from exporter.web import chart, inbox, links, remedy, replies, view
 from exporter.web.api import shown_params
 from exporter.web.aside import Aside
 from exporter.web.assets import Assets
@@ -66,12 +66,13 @@ class Pages:
         wanted = set(named) if named else None
         cards = [self._card(c, wanted is None or c.name in wanted) for c in list(self._service.checks.values())]
         drawn = [card for card in cards if wanted is None or card.check.name in wanted]
-        return self._html(
+        return self.html(
             request,
             template,
             summary=view.summary(cards),
             families=view.by_family(drawn),
             limit=TROUBLES,
+            inbox=inbox.shown(self._service.inbox),
             fragment="fragment/status",
         )
 
@@ -80,7 +81,7 @@ class Pages:
         check = self._service.checks.get(name)
         if check is None:
             hint = nearest(name, self._service.checks)
-            return self._html(request, "absent.html", 404, name=name, hint=hint.removeprefix("; "))
+            return self.html(request, "absent.html", 404, name=name, hint=hint.removeprefix("; "))
         runs = self._runs(name, ALL_RECENT)
         latest = self._service.latest(name)
         card = view.card(
@@ -91,7 +92,7 @@ class Pages:
             self._service.next_runs().get(name),
             tiles=None,
         )
-        return self._html(
+        return self.html(
             request,
             template,
             card=card,
@@ -115,7 +116,8 @@ class Pages:
             log.warning("the page shows no past: history cannot be read: %s", error)
             return []
 
-    def _html(self, request: Request, template: str, status: int = 200, **content: object) -> Response:
+    def html(self, request: Request, template: str, status: int = 200, **content: object) -> Response:
+        """A rendered template; call it off the event loop."""
         web = self._service.config.web
         text = self._templates.get_template(template).render(
             content,
@@ -127,6 +129,7 @@ class Pages:
             grafana=self._service.config.grafana_url,
             lifecycle=web.enable_lifecycle,
             maintenance=self._service.maintenance(),
+            injected=self._service.injected(),
             preparation=self._service.preparation(),
         )
         return Response(text.encode("utf-8", "replace"), status, replies.FRESH, "text/html")
@@ -149,6 +152,7 @@ class Pages:
             "link": links.of_check,
             "anchor": _anchor,
             "human": human,
+            "pieces": remedy.pieces,
         }
         return made
 

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from exporter.config import Config
+from exporter.inbox import Inbox
+from exporter.injection import Injection
 from exporter.interpreters import Preparation
 from exporter.maintenance import Maintenance
+from exporter.registry import Registry
 from exporter.result import Check, Latest, Result
 from exporter.schedule import Running
 
@@ -15,13 +18,18 @@ from exporter.schedule import Running
 class Service(Protocol):
     """The exporter as the web sees it.
 
-    Every call returns at once, but `runs`, `reload` and `maintenance` ask the disk: call them off the event loop.
+    Every call returns at once, but `runs`, `reload`, `maintenance` and `injected` ask the disk: call them off the event
+    loop. `inbox` is None unless it is enabled.
     """
 
     @property
     def config(self) -> Config: ...
     @property
     def started(self) -> float: ...
+    @property
+    def registry(self) -> Registry: ...
+    @property
+    def inbox(self) -> Inbox | None: ...
     @property
     def checks(self) -> Mapping[str, Check]: ...
     @property
@@ -37,5 +45,6 @@ class Service(Protocol):
     def subscribe(self, listener: Callable[[Latest], None]) -> Callable[[], None]: ...
     def reload(self) -> list[str]: ...
     def maintenance(self) -> Maintenance | None: ...
+    def injected(self) -> tuple[Injection, ...]: ...
     def preparation(self) -> Preparation: ...
     def ready(self) -> bool: ...
