@@ -30,6 +30,7 @@ class Query:
 
     expr: str
     legend: str = ""
+    colors: dashboard.ThresholdsConfig | None = None  # of this query's numbers, where they differ from the panel's
 
     def built(self, ref: str, *, newest: bool, as_table: bool) -> prometheus.Dataquery:
         """For the SDK. `newest`: the value now instead of the range."""
@@ -63,10 +64,10 @@ def steps(*of: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(listed)
 
 
-def words(of: Mapping[float, tuple[str, str]]) -> model.ValueMap:
+def words(of: Mapping[float, tuple[str, str]] | Mapping[str, tuple[str, str]]) -> model.ValueMap:
     """Values shown as words, with a colour: {0: ("ok", GOOD), 1: ("firing", BAD)}."""
     shown = {
-        f"{value:g}": model.ValueMappingResult(text=text, color=color, index=place)
+        value if isinstance(value, str) else f"{value:g}": model.ValueMappingResult(text=text, color=color, index=place)
         for place, (value, (text, color)) in enumerate(of.items())
     }
     return model.ValueMap(options=shown)
@@ -78,15 +79,26 @@ def link(title: str, url: str) -> dashboard.DashboardLink:
 
 
 def stat(
-    title: str, question: str, queries: Sequence[Query], unit: str = "short", *, width: int = 4, height: int = 4
+    title: str,
+    question: str,
+    queries: Sequence[Query],
+    unit: str = "short",
+    *,
+    width: int = 4,
+    height: int = 4,
+    colors: dashboard.ThresholdsConfig | None = None,
+    mapping: model.ValueMap | None = None,
+    links: Sequence[dashboard.DashboardLink] = (),
 ) -> Panel:
-    """One number, or one for each series. Add `.builder.mappings([words(...)])` where a number is a state."""
+    """One number, or one for each series; `mapping` where a number is a state."""
     builder = (
         stat_builder.Panel()
         .graph_mode(common_model.BigValueGraphMode.NONE)
         .color_mode(common_model.BigValueColorMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .thresholds(steps((None, NONE)))
+        .thresholds(colors or steps((None, NONE)))
+        .mappings([mapping] if mapping else [])
+        .data_links(list(links))
         .unit(unit)
         .no_value(NOTHING)
     )
@@ -94,9 +106,19 @@ def stat(
 
 
 def series(
-    title: str, question: str, queries: Sequence[Query], unit: str = "short", *, width: int = 12, height: int = 8
+    title: str,
+    question: str,
+    queries: Sequence[Query],
+    unit: str = "short",
+    *,
+    width: int = 12,
+    height: int = 8,
+    bound: float | None = None,
+    links: Sequence[dashboard.DashboardLink] = (),
 ) -> Panel:
-    """Lines over time. Gaps stay gaps."""
+    """Lines over time. Gaps stay gaps. `bound`: the number an alert has, drawn as a line of its own."""
+    above = steps((None, NONE)) if bound is None else steps((None, "transparent"), (bound, BAD))
+    drawn = common_model.GraphThresholdsStyleMode.OFF if bound is None else common_model.GraphThresholdsStyleMode.DASHED
     builder = (
         time_builder.Panel()
         .line_width(1.5)
@@ -110,7 +132,9 @@ def series(
             .show_legend(True)
         )
         .tooltip(common.VizTooltipOptions().mode(common_model.TooltipDisplayMode.MULTI))
-        .thresholds(steps((None, NONE)))
+        .thresholds(above)
+        .thresholds_style(common.GraphThresholdsStyleConfig().mode(drawn))
+        .data_links(list(links))
         .unit(unit)
         .no_value(NOTHING)
     )
@@ -125,6 +149,7 @@ def states(
     *,
     width: int = 24,
     height: int = 8,
+    links: Sequence[dashboard.DashboardLink] = (),
 ) -> Panel:
     """Which state was it in, when? `of`: the word and colour of each value; null is said to be no data."""
     absent = model.SpecialValueMap(  # this panel ignores noValue: https://github.com/grafana/grafana/issues/88004
@@ -136,6 +161,7 @@ def states(
     builder = (
         state_builder.Panel()
         .mappings([words(of), absent])
+        .data_links(list(links))
         .merge_values(True)
         .show_value(common_model.VisibilityMode.AUTO)
         .row_height(0.85)
@@ -178,6 +204,7 @@ class Column:
     mapping: model.ValueMap | None = None
     links: tuple[dashboard.DashboardLink, ...] = ()
     width: int = 0
+    long: bool = False  # text that needs several lines
     hidden: bool = False  # there only for links: `${__data.fields.FIELD}`
     colors: dashboard.ThresholdsConfig | None = None
 
@@ -196,6 +223,11 @@ class Column:
         if self.colors:
             found.append(model.DynamicConfigValue(id_val="thresholds", value=self.colors.build()))
             found.append(model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}))
+        if self.long:
+            found.append(
+                model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "auto", "wrapText": True})
+            )
+            found.append(model.DynamicConfigValue(id_val="custom.inspect", value=True))
         if self.hidden:  # the first for Grafana up to 12.1, the second from 12.2 on
             found.append(model.DynamicConfigValue(id_val="custom.hidden", value=True))
             found.append(model.DynamicConfigValue(id_val="custom.hideFrom", value={"viz": True}))
@@ -259,6 +291,7 @@ class _Asking(Built, Protocol):
     def description(self, description: str) -> Self: ...
     def datasource(self, datasource: common_model.DataSourceRef) -> Self: ...
     def with_target(self, target: prometheus.Dataquery) -> Self: ...
+    def override_by_query(self, query_ref_id: str, properties: list[model.DynamicConfigValue]) -> Self: ...
 
 
 def _finished(
@@ -274,5 +307,9 @@ def _finished(
 ) -> Panel:
     builder = builder.title(title).description(question).datasource(DATASOURCE)
     for place, query in enumerate(queries):
-        builder = builder.with_target(query.built(chr(ord("A") + place), newest=newest, as_table=as_table))
+        ref = chr(ord("A") + place)
+        builder = builder.with_target(query.built(ref, newest=newest, as_table=as_table))
+        if query.colors:
+            shown = model.DynamicConfigValue(id_val="thresholds", value=query.colors.build())
+            builder = builder.override_by_query(ref, [shown])
     return Panel(builder, width, height)
