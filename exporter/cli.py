@@ -77,12 +77,15 @@ def parser(environ: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
     explain.add_argument("probe", metavar="PROBE")
     status = command("status", "ask the running exporter what is wrong now", flags.source, flags.storage, flags.output)
     status.add_argument("--url", help="where the exporter answers, when it is not found by itself")
-    status.add_argument("--prometheus", metavar="URL", help="ask that Prometheus whether we are scraped and alerted on")
+    flags.of_status(status)
     health = command("healthcheck", "exit with 0 while the exporter here answers, else 1", flags.storage, flags.output)
     health.add_argument("--url", help="where the exporter answers, when it is not found by itself")
     _of_maintenance(command("maintenance", "mute the alerts while somebody works here", flags.storage, flags.output))
+    _of_inject(command("inject", "try the pager with a finding that is made up", flags.storage, flags.output))
+    _of_export(command("rules", "write the shipped alert rules and runbooks to a folder"), flags)
+    _of_export(command("dashboards", "write the shipped Grafana dashboards to a folder"), flags)
     _of_config(command("config", "check a config file, or print its JSON Schema"), flags)
-    init = command("init", "write a commented config for what this machine has", flags.output)
+    init = command("init", "write a commented config for what this machine has", flags.places, flags.output)
     init.add_argument("--output", default="gpu-canary.yml", metavar="FILE", help="default: %(default)s; - is stdout")
     init.add_argument("--force", action="store_true", help="replace FILE when it exists")
     verify = command("verify", "prove that a probe keeps the contract (probes/testing.py)", flags.output)
@@ -97,8 +100,13 @@ class _Flags:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self.output, self.source, self.storage = (_Parser(add_help=False) for _ in range(3))
+        self.output, self.places, self.storage = (_Parser(add_help=False) for _ in range(3))
         self.output.add_argument("--json", action="store_true", help="print JSON")
+        self._add(self.places, "--path.procfs", "DIR", "the host's /proc, where a container has it mounted")
+        self._add(
+            self.places, "--path.rootfs", "DIR", "the host's root, likewise; disks are named as the host names them"
+        )
+        self.source = _Parser(add_help=False, parents=[self.places])
         self._add(self.source, "--config.file", "FILE", "the config; without one it is built from what is found here")
         self._add(self.source, "--config.profile", "NAME", "lay FILE's overlay over it: config.NAME.yml")
         default = "$XDG_STATE_HOME/gpu-canary, or what systemd's StateDirectory= says"
@@ -130,6 +138,18 @@ class _Flags:
         )
         serve.add_argument("--config.check", action="store_true", help="check the config and exit")
         serve.add_argument("--version", action="version", version=f"gpu-canary {VERSION}")
+
+    def of_status(self, status: argparse.ArgumentParser) -> None:
+        asked = "ask that Prometheus whether we are scraped and alerted on"
+        status.add_argument("--prometheus", metavar="URL", help=asked)
+        self._add(status, "--prometheus.user", "NAME", "the user it knows us as")
+        for secret, what in (("password", "that user's password"), ("bearer", "a bearer token for it")):
+            self._add(status, f"--prometheus.{secret}-file", "FILE", f"the file with {what}")
+        self._add(status, "--prometheus.ca-file", "FILE", "the authority that signed its certificate")
+        self._add(status, "--prometheus.client-cert-file", "FILE", "our certificate for it")
+        self._add(
+            status, "--prometheus.client-key-file", "FILE", "that certificate's key, where it is a file of its own"
+        )
 
     def of_demo(self, demo: argparse.ArgumentParser) -> None:
         first = "where the first host listens, the next ones on the ports above; 0 takes any; default: 127.0.0.1:19835"
@@ -163,6 +183,25 @@ def _of_maintenance(maintenance: argparse.ArgumentParser) -> None:
     maintenance.add_argument("action", choices=("on", "off", "show"), metavar="on|off|show")
     maintenance.add_argument("--for", dest="length", metavar="2h", help="how long; it ends by itself")
     maintenance.add_argument("--why", metavar="TEXT", help="what is being done, for whoever looks")
+
+
+def _of_inject(inject: argparse.ArgumentParser) -> None:
+    inject.add_argument("rule", metavar="RULE", nargs="?", help="a rule's name; `explain PROBE` lists those of a probe")
+    inject.add_argument("--check", metavar="CHECK", help="the check it is said of; default: the probe's name")
+    inject.add_argument("--severity", choices=("critical", "warning", "info"), help="default: the rule's own")
+    inject.add_argument("--subject", default="injected", metavar="TEXT", help="default: %(default)s")
+    inject.add_argument(
+        "--for", dest="length", default="10m", metavar="10m", help="how long, at most; default: %(default)s"
+    )
+    inject.add_argument("--off", action="store_true", help="end it now: RULE, or all that is injected")
+
+
+def _of_export(command: argparse.ArgumentParser, flags: _Flags) -> None:
+    actions = command.add_subparsers(dest="action", metavar="export", required=True, parser_class=_Parser)
+    export = actions.add_parser("export", help="write the files", parents=[flags.output])
+    export.add_argument("folder", metavar="DIR")
+    export.add_argument("--force", action="store_true", help="replace files in DIR that differ")
+    export.set_defaults(chosen=export)
 
 
 def _of_config(config: argparse.ArgumentParser, flags: _Flags) -> None:

@@ -19,6 +19,7 @@ from exporter.machine import Machine
 from exporter.machine.discovery import discover
 from exporter.registry import Registry
 from exporter.storage import default_storage
+from exporter.world.mounts import OURS, Places
 
 SECTIONS: Mapping[str, type[Any]] = {"web": Web, "storage": Storage, "log": Log}
 
@@ -53,6 +54,12 @@ def load(args: argparse.Namespace, registry: Registry, machine: Machine) -> Conf
         config = replace(config, checks=found.checks, interpreters=found.interpreters)
         machine.know(config)
     return config
+
+
+def places(args: argparse.Namespace) -> Places:
+    """Where the host is, when this is a container that looks at it."""
+    given = vars(args)
+    return Places(given["path.procfs"] or OURS.procfs, given["path.rootfs"] or OURS.rootfs)
 
 
 def read(args: argparse.Namespace, registry: Registry) -> Config | None:

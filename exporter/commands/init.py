@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from exporter import registry
+from exporter import flags, registry
 from exporter.console import Console, Mistake
 from exporter.machine import Machine
 from exporter.machine.discovery import discover
@@ -14,7 +14,7 @@ from exporter.machine.starter import starter
 
 def main(args: argparse.Namespace, console: Console) -> int:
     probes = registry.load()
-    machine = Machine()
+    machine = Machine(flags.places(args))
     try:
         found = machine.survey()
     finally:

@@ -24,7 +24,7 @@ def main(args: argparse.Namespace, console: Console) -> int:
 
 
 def _configured(args: argparse.Namespace, probes: Registry, console: Console) -> list[Check]:
-    machine = Machine()
+    machine = Machine(flags.places(args))
     try:
         config = flags.wanted(args, probes, machine)
     finally:

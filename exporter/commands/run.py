@@ -23,7 +23,7 @@ from exporter.world.token import Token
 
 
 def main(args: argparse.Namespace, console: Console) -> int:
-    machine = Machine()
+    machine = Machine(flags.places(args))
     try:
         results = _results(args, console, machine)
     finally:

@@ -23,7 +23,7 @@ log = logging.getLogger("gpu_canary")
 
 
 def main(args: argparse.Namespace, console: Console) -> int:
-    probes, machine = registry.load(), Machine()
+    probes, machine = registry.load(), Machine(flags.places(args))
     config = flags.wanted(args, probes, machine)
     console.redact.learn(config.secrets)
     access = _access(config)

@@ -7,16 +7,17 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from exporter import flags, inquiry, registry
+from exporter import flags, inquiry, maintenance, registry
 from exporter.config import Web
 from exporter.console import Console, Mistake
 from exporter.findings import tell_finding
 from exporter.history import History
 from exporter.machine import Machine
+from exporter.maintenance import Maintenance
 from exporter.result import RANK, worst
 from exporter.standing import Standing, live, remembered
 from exporter.storage import HISTORY, candidates
@@ -30,14 +31,14 @@ EXIT = {"ok": 0, "skipped": 0, "degraded": 1, "failed": 1, "error": 3}
 def main(args: argparse.Namespace, console: Console) -> int:
     console.redact.learn(urlsplit(url).password or "" for url in (args.url or "", args.prometheus or ""))
     if args.prometheus:
-        return _wiring(args.prometheus, console)
+        return _wiring(args, console)
     url = args.url or _found(args)
     if url:
-        standings = live(url)
-        _tell(standings, url, console)
+        standings, mute = live(url)
+        _tell(standings, mute, url, console)
         return EXIT[worst(*(standing.verdict for standing in standings))]
-    standings = _from_history(args, console)
-    _tell(standings, "", console)
+    standings, mute = _from_history(args, console)
+    _tell(standings, mute, "", console)
     console.trouble(
         "no exporter runs here, so this is history; `gpu-canary serve` starts one, --url names another place"
     )
@@ -46,13 +47,14 @@ def main(args: argparse.Namespace, console: Console) -> int:
     return 3
 
 
-def _wiring(url: str, console: Console) -> int:
+def _wiring(args: argparse.Namespace, console: Console) -> int:
     """Would anybody be told? 0 when every answer is ok, else 1."""
     from exporter.wiring import wiring  # requests, which the other half of this command need not load
-    from exporter.world.control import ControlError, Prometheus
+    from exporter.world.control import Access, ControlError, Prometheus
 
     try:
-        answers = wiring(Prometheus(url))
+        given = {field.name: vars(args)[f"prometheus.{field.name}"] or "" for field in fields(Access)}
+        answers = wiring(Prometheus(args.prometheus, Access(**given)))
     except ControlError as error:
         raise Mistake(f"--prometheus: {error}") from None
     if console.as_json:
@@ -79,8 +81,8 @@ def _found(args: argparse.Namespace) -> str:
     return usual if usual and inquiry.answers(usual) else ""
 
 
-def _from_history(args: argparse.Namespace, console: Console) -> list[Standing]:
-    probes, machine = registry.load(), Machine()
+def _from_history(args: argparse.Namespace, console: Console) -> tuple[list[Standing], Maintenance | None]:
+    probes, machine = registry.load(), Machine(flags.places(args))
     try:
         config = flags.wanted(args, probes, machine)
     finally:
@@ -95,18 +97,23 @@ def _from_history(args: argparse.Namespace, console: Console) -> list[Standing]:
         raise Mistake(f"{error}; be the user that runs the exporter, or give --storage.path") from None
     try:
         history.know({check.name: check.fingerprint for check in config.checks})
-        return list(remembered(config.checks, history.latest()))
+        return list(remembered(config.checks, history.latest())), maintenance.read(path.parent)
     finally:
         history.close()
 
 
-def _tell(standings: Sequence[Standing], url: str, console: Console) -> None:
+def _tell(standings: Sequence[Standing], mute: Maintenance | None, url: str, console: Console) -> None:
     if console.as_json:
-        console.json({"exporter": url or None, "checks": [standing.to_dict() for standing in standings]})
+        told = asdict(mute) if mute else None
+        console.json(
+            {"exporter": url or None, "maintenance": told, "checks": [standing.to_dict() for standing in standings]}
+        )
         return
     counts = Counter(standing.outcome or "not yet run" for standing in standings)
     summary = ", ".join(f"{number} {outcome}" for outcome, number in counts.most_common())
     console.line(f"{url or 'history'}: {summary or 'no checks'}", style="bold")
+    if mute is not None:
+        console.line(f"maintenance for {duration(mute.left)} more, alerts are mute: {mute.why}", style="warning")
     ranked = sorted(standings, key=lambda s: (-RANK[s.verdict], s.name))
     rows = [(s.name, s.shown, _ago(s.since), "now" if s.running else _ago(s.started)) for s in ranked]
     console.table(("CHECK", "OUTCOME", "SINCE", "LAST RUN"), rows)

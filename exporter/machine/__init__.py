@@ -15,6 +15,7 @@ from exporter.machine.torch_venv import TorchVenv, location
 from exporter.storage import default_storage, home
 from exporter.world.gpus import GpuDoor
 from exporter.world.host import HostDoor
+from exporter.world.mounts import OURS, Places
 from exporter.world.real import Doors, RealWorld
 from exporter.world.token import Token
 from exporter.world.workers import Launcher
@@ -27,14 +28,15 @@ SURVEY_SECONDS = 1.5  # a driver that wakes its cards slowly must not hold up th
 class Machine:
     """Every door, opened once. `know(config)` tells it which Pythons are named, and where ours with torch lives."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places = OURS) -> None:
         self._named: Mapping[str, str] = {}
         self._prepared = location(default_storage(os.environ))
         self._torch_left_out = False
         self.torch: TorchVenv | None = None
         gpus = GpuDoor()
         launcher = Launcher(self.interpreters, preparation=self.preparation, gpus=gpus.look)
-        self.doors = Doors(gpus, HostDoor(), launcher)
+        host = HostDoor(places.procfs, rootfs=places.rootfs if places.mounted else "")
+        self.doors = Doors(gpus, host, launcher, places)
 
     def know(self, config: Config) -> None:
         """The config that holds from now on."""
@@ -50,7 +52,7 @@ class Machine:
         pythons = self.interpreters()
         torch = _mode() != "0" or any(python.torch_version for python in pythons)
         self._torch_left_out = not torch
-        return replace(look_around(world, pythons, home()), torch=torch)
+        return replace(look_around(world, pythons, home(), self.doors.places), torch=torch)
 
     def prepare_torch(self) -> None:
         """Begin to make a Python with torch in the background, unless there is one. $TORCH=0 forbids it."""

@@ -81,7 +81,7 @@ def _benchmarks(found: Survey) -> Iterator[Entry]:
 
 def _services(servers: tuple[Server, ...]) -> Iterator[Entry]:
     for server in servers:
-        params: Entry = {"url": f"http://127.0.0.1:{server.port}{server.check}"}
+        params: Entry = {"url": f"http://{server.address}:{server.port}{server.check}"}
         if server.method != "GET":
             params["method"] = server.method
         yield {"probe": "http", "name": f"http:{server.name}", "params": params}

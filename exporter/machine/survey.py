@@ -6,11 +6,12 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from exporter.interpreters import Interpreter
+from exporter.world.mounts import OURS, Places, mounts
 from probes.api import Aborted, Skipped, SubjectFailed, World
 from probes.world.gpus import Gpus
 from probes.world.http import Request, Response
@@ -19,6 +20,12 @@ HTTP_SECONDS = 0.25  # of one question; a server on the same machine that needs 
 SURVEY_SECONDS = 0.3  # of all of them, which are asked at once
 LISTEN = "0A"  # https://docs.kernel.org/networking/proc_net_tcp.html
 MAX_APPS = 5
+# Ourselves; and in a container the host, by the name that engines give it (compose: `extra_hosts`).
+ADDRESSES = ("127.0.0.1", "host.docker.internal")
+MAX_DISKS = 6
+ON_DISK = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "ntfs3", "fuseblk"})
+# the loader's partition, images of programs, and what engines mount for their containers
+NOT_WATCHED = ("/boot", "/efi", "/snap", "/run", "/var/lib/docker/", "/var/lib/containers/", "/var/lib/kubelet/")
 MAX_ANSWER = 8 * 1024 * 1024  # Gradio's /config of a large app
 
 
@@ -32,6 +39,7 @@ class Server:
     check: str
     known_by: Callable[[Any, Response], bool]
     method: str = "GET"  # of the check
+    address: str = "127.0.0.1"
 
 
 def _says(*path: str) -> Callable[[Any, Response], bool]:
@@ -97,11 +105,15 @@ class Survey:
     torch: bool = True
 
 
-def look_around(world: World, interpreters: Sequence[Interpreter], home: Path) -> Survey:
+def look_around(world: World, interpreters: Sequence[Interpreter], home: Path, places: Places = OURS) -> Survey:
     """Look around. The world's token bounds it; what does not answer in time counts as absent."""
     with_torch = tuple(i for i in interpreters if i.torch_version and _writable(i.name, i.path))
     apps = tuple(_apps(world, with_torch, home))
-    directories, servers = _directories(world, home, apps), _servers(world)
+    contained = _contained(world)
+    directories = _of_host(world, places) if places.mounted else _directories(world, home, apps)
+    if contained and not places.mounted and _sealed(world):
+        directories.pop("root", None)
+    servers = _servers(world, places, ADDRESSES if contained else ADDRESSES[:1])
     return Survey(*_gpus(world), with_torch, directories, apps, servers)  # the driver last: it may use up the time
 
 
@@ -146,6 +158,39 @@ def _directories(world: World, home: Path, apps: Sequence[App]) -> dict[str, str
     return found
 
 
+def _contained(world: World) -> bool:
+    try:
+        return bool(world.host().container)
+    except Skipped:
+        return False
+
+
+def _sealed(world: World) -> bool:
+    """Is the root read-only? A container's is meant to be so, and holds nothing that could fill up."""
+    try:
+        disk = world.disk("/")
+    except (Skipped, Aborted, OSError):
+        return True
+    return disk is None or disk.read_only
+
+
+def _of_host(world: World, places: Places) -> dict[str, str]:
+    """The filesystems on the host's own disks: its root, and what is mounted below it to be written to."""
+    try:
+        text = world.read_text(places.of_init("mountinfo")) or ""
+    except (Skipped, Aborted, OSError):
+        text = ""
+    found: dict[str, str] = {}
+    devices: set[str] = set()
+    for mount in sorted(mounts(text), key=lambda mount: (mount.point.count("/"), len(mount.point), mount.point)):
+        written = mount.kind in ON_DISK and not mount.read_only and not mount.point.startswith(NOT_WATCHED)
+        name = mount.point.strip("/").replace("/", "-") or "root"
+        if written and mount.device not in devices and _writable(name, mount.point) and len(found) < MAX_DISKS:
+            devices.add(mount.device)
+            found[name] = mount.point
+    return found or {"root": "/"}
+
+
 def _device(world: World, path: str) -> str:
     try:
         stat = world.stat(path)
@@ -178,24 +223,30 @@ def _is_file(world: World, path: Path) -> bool:
     return stat is not None and not stat.is_dir
 
 
-def _servers(world: World) -> tuple[Server, ...]:
-    answered: set[str] = set()
-    listening = _listening(world)
-    asked = [server for server in SERVERS if listening is None or server.port in listening]
+def _servers(world: World, places: Places, addresses: Sequence[str]) -> tuple[Server, ...]:
+    answered: set[Server] = set()
+    asked = [
+        replace(server, address=address)
+        for address in addresses
+        for listening in (_listening(world, "/proc/net/" if address == ADDRESSES[0] else places.of_init("net/")),)
+        for server in SERVERS
+        if listening is None or server.port in listening
+    ]
     threads = [threading.Thread(target=_ask, args=(world, server, answered), daemon=True) for server in asked]
     ends = time.monotonic() + SURVEY_SECONDS
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, ends - time.monotonic()))
-    names = frozenset(answered)
-    return tuple(server for server in SERVERS if server.name in names)
+    known = frozenset(answered)
+    best = {server.name: server for server in reversed(asked) if server in known}  # our own loopback before the host
+    return tuple(best[server.name] for server in SERVERS if server.name in best)
 
 
-def _listening(world: World) -> set[int] | None:
+def _listening(world: World, folder: str) -> set[int] | None:
     """Ports on which somebody listens, as Linux tells; None where it does not. A port nobody holds needs no request."""
     try:
-        tables = [world.read_text(f"/proc/net/{table}") for table in ("tcp", "tcp6")]
+        tables = [world.read_text(f"{folder}{table}") for table in ("tcp", "tcp6")]
         rows = [line.split() for table in tables for line in (table or "").splitlines()[1:]]
         ports = {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTEN}
     except (Skipped, Aborted, ValueError, IndexError, OSError):
@@ -203,8 +254,8 @@ def _listening(world: World) -> set[int] | None:
     return ports if tables[0] is not None else None
 
 
-def _ask(world: World, server: Server, answered: set[str]) -> None:
-    url = f"http://127.0.0.1:{server.port}{server.ask}"
+def _ask(world: World, server: Server, answered: set[Server]) -> None:
+    url = f"http://{server.address}:{server.port}{server.ask}"
     try:
         response = world.http(Request(url, timeout=HTTP_SECONDS, limit=MAX_ANSWER))
     except (Skipped, Aborted):
@@ -214,4 +265,4 @@ def _ask(world: World, server: Server, answered: set[str]) -> None:
     except (ValueError, RecursionError):
         answer = None
     if response.error is None and response.status and server.known_by(answer, response):
-        answered.add(server.name)
+        answered.add(server)

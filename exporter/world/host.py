@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,18 +21,19 @@ CGROUPS = {"kubepods": "kubernetes", "libpod": "podman", "docker": "docker", "co
 class HostDoor:
     """Looks at the host. What never changes while we run is read once.
 
-    `proc` is where a container finds the host's mounted; `root` holds etc, run and sys.
+    `proc` is where a container finds the host's mounted; `root` holds etc, run and sys. `rootfs` is the host's root, where
+    a container has it mounted: then the host is what we look at, and the limits of our own container are none of it.
     """
 
-    def __init__(self, proc: str = "/proc", root: str = "/") -> None:
-        self._proc, self._root = Path(proc), Path(root)
+    def __init__(self, proc: str = "/proc", root: str = "/", rootfs: str = "") -> None:
+        self._proc, self._root, self._hosts = Path(proc), Path(root), bool(rootfs)
         psutil.PROCFS_PATH = proc
         # A mounted /proc counts pids in its own namespace, and its `self` says which one is ours there.
         seen_as = self._proc / "self"
         self._own = psutil.Process(int(os.readlink(seen_as)) if seen_as.is_symlink() else None)
         self._release = platform.release()
         self._container = _container(self._root, self._proc, os.environ)
-        self._distribution = _distribution(self._root)
+        self._distribution = _distribution(Path(rootfs) if rootfs else self._root)
 
     def look(self) -> Host:
         """One look: a few files of /proc, well under a millisecond each, none of which can hang."""
@@ -54,10 +55,8 @@ class HostDoor:
             load=os.getloadavg() if hasattr(os, "getloadavg") else None,
             boot_time=psutil.boot_time(),
             disks=self._disks(),
-            networks={
-                name: NetIo(io.bytes_recv, io.bytes_sent) for name, io in psutil.net_io_counters(pernic=True).items()
-            },
-            limits=_limits(self._root / "sys/fs/cgroup", self._proc) if self._container else None,
+            networks=self._networks(),
+            limits=_limits(self._root / "sys/fs/cgroup", self._proc) if self._container and not self._hosts else None,
             own=self._process(),
         )
 
@@ -71,6 +70,13 @@ class HostDoor:
                 if not blocks.is_dir() or (blocks / name.replace("/", "!")).exists()
             }
         return {}
+
+    def _networks(self) -> Mapping[str, NetIo]:
+        """`net` leads to the network of whoever asks; the host's is that of its first process."""
+        of_init = _text(self._proc / "1/net/dev") if str(self._proc) != "/proc" else ""
+        if of_init:
+            return dict(_interfaces(of_init))
+        return {name: NetIo(io.bytes_recv, io.bytes_sent) for name, io in psutil.net_io_counters(pernic=True).items()}
 
     def _process(self) -> Process:
         with self._own.oneshot():
@@ -101,6 +107,15 @@ def _distribution(root: Path) -> str:
     if not text and platform.system() == "Darwin":
         facts = {"ID": "macos", "VERSION_ID": platform.mac_ver()[0]}
     return f"{facts.get('ID', '')} {facts.get('VERSION_ID', '')}".strip()
+
+
+def _interfaces(text: str) -> Iterator[tuple[str, NetIo]]:
+    """https://man7.org/linux/man-pages/man5/proc_pid_net.5.html: received bytes first, sent ones ninth."""
+    for line in text.splitlines()[2:]:
+        name, _, numbers = line.rpartition(":")
+        counted = numbers.split()
+        if name and len(counted) >= 9 and counted[0].isdecimal() and counted[8].isdecimal():
+            yield name.strip(), NetIo(int(counted[0]), int(counted[8]))
 
 
 def _limits(groups: Path, proc: Path) -> Limits | None:

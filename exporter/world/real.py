@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from exporter.world import commands, files, http
+from exporter.world import commands, files, http, mounts
 from exporter.world.gpus import GpuDoor
 from exporter.world.host import HostDoor
+from exporter.world.mounts import OURS, Places
 from exporter.world.token import Token
 from exporter.world.workers import Launcher
 from probes.api import MIB, Json, Row
@@ -26,6 +27,7 @@ class Doors:
     gpus: GpuDoor
     host: HostDoor
     launcher: Launcher
+    places: Places = OURS
 
     def close(self) -> None:
         """End the workers and let go of the driver."""
@@ -56,7 +58,7 @@ class RealWorld:
         return files.stat(path, self._token)
 
     def disk(self, path: str) -> Disk | None:
-        return files.disk(path, self._token)
+        return mounts.disk(path, self._doors.places, self._token)
 
     def environ(self) -> Mapping[str, str]:
         return files.environ()

@@ -27,11 +27,11 @@ NOT_PASSED_IN = Rule(
     "gpu-not-passed-in",
     "warning",
     "The machine has a card that this container was not given.",
-    "1. On the host, `nvidia-smi` must list the card. If it does not, install the driver there.\n"
-    "2. Once a host: `sudo apt-get install nvidia-container-toolkit`, `sudo nvidia-ctk runtime configure "
-    "--runtime=docker`, `sudo systemctl restart docker`.\n"
-    "3. Start the container with it: `docker run --gpus all ...`; in compose `deploy: {resources: {reservations: {devices: "
-    "[{driver: nvidia, count: all, capabilities: [gpu]}]}}}`; in Kubernetes `resources: {limits: {nvidia.com/gpu: 1}}`.\n"
+    "1. On the host, `nvidia-smi` must list the card; if it does not, install the driver there.\n"
+    "2. Give it to the container: `docker compose -f docker-compose.yml -f deploy/compose.gpu.yaml up -d`. Elsewhere "
+    "`docker run --gpus all ...`; in Kubernetes `resources: {limits: {nvidia.com/gpu: 1}}`.\n"
+    "3. Docker knows no such device? Once a host: `sudo apt-get install nvidia-container-toolkit`, `sudo nvidia-ctk runtime "
+    "configure --runtime=docker`, `sudo systemctl restart docker`.\n"
     "4. Did it have the card before? `systemctl daemon-reload` on the host takes it away: `docker restart CONTAINER`.\n"
     "5. If it should not have it, set this check's `expected_cards` to the number it should have.",
 )

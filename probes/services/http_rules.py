@@ -10,7 +10,8 @@ UNREACHABLE = Rule(
     "The service gives no complete answer.",
     "1. `curl -v URL` shows where it ends: name, connection or answer.\n"
     "2. `ss -ltnp` lists what listens; `systemctl status SERVICE` or `docker ps` tells whether it runs.\n"
-    "3. Inside a container 127.0.0.1 is the container itself: use the service's name or `host.docker.internal`.\n"
+    "3. Inside a container 127.0.0.1 is the container itself: use the service's name or `host.docker.internal`, "
+    "and let a service of the host listen beyond its loopback (`OLLAMA_HOST=172.17.0.1`, `--listen 172.17.0.1`).\n"
     "4. It runs and is silent: look for a full queue or an exhausted card in its log and with `nvidia-smi`.",
 )
 STATUS_WRONG = Rule(
