@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dashboards.board import Row
 from dashboards.links import BOARD_OF_CHECK, HERE, from_row, runbook
-from dashboards.panels import BAD, NEUTRAL, OUTCOMES, WARN, Column, Panel, Query, link, stat, states, table, words
+from dashboards.panels import BAD, NEUTRAL, OUTCOMES, WARN, Column, Panel, Query, link, note, stat, states, table, words
 
 RANKS = {3.0: ("critical", BAD), 2.0: ("warning", WARN), 1.0: ("info", NEUTRAL)}
 OUTCOME_WORDS = {float(place): (word, color) for place, (word, color) in enumerate(OUTCOMES.items(), 1)}
@@ -87,6 +88,13 @@ def outcome_timeline(family: str = "", *more: str, height: int = 8) -> Panel:
         OUTCOME_WORDS,
         height=height,
     )
+
+
+def what_is_wrong(family: str, about: str, *more: str) -> Row:
+    """The first row of a family's board: what it is for, how much is wrong, what, and since when."""
+    counts = finding_counts(family, *more)
+    panels = (note(about, width=16, height=4), *counts, findings_table(family, *more), outcome_timeline(family, *more))
+    return Row("What is wrong", panels)
 
 
 def finding_counts(family: str, *more: str) -> list[Panel]:
