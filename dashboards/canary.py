@@ -5,4 +5,4 @@ from __future__ import annotations
 from dashboards.board import Board, Row
 from dashboards.panels import note
 
-BOARD = Board("canary", "gpu-canary / Canary", __doc__, (Row("Now", (note("Does the canary itself work?"),)),))
+BOARD = Board("canary", "gpu-canary: Canary", __doc__, (Row("Now", (note("Does the canary itself work?"),)),))
