@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 
 from dashboards.sdk import common, common_model, dashboard, model, prometheus, prometheus_model, text_model
 from dashboards.sdk import stat as stat_builder
@@ -183,7 +183,7 @@ def states(
 
 def bounded(panel: Panel, names: str) -> Panel:
     """The same lines, with those whose name matches the regular expression dashed: bounds and limits, not measured."""
-    assert isinstance(panel.builder, time_builder.Panel)
+    builder = cast(time_builder.Panel, panel.builder)
     dashed = {
         "custom.lineStyle": {"fill": "dash", "dash": [8, 6]},
         "custom.lineWidth": 1,
@@ -191,7 +191,7 @@ def bounded(panel: Panel, names: str) -> Panel:
         "custom.showPoints": "never",
     }
     properties = [model.DynamicConfigValue(id_val=name, value=value) for name, value in dashed.items()]
-    return replace(panel, builder=panel.builder.override_by_regexp(f"/{names}/", properties))
+    return replace(panel, builder=builder.override_by_regexp(f"/{names}/", properties))
 
 
 @dataclass(frozen=True, slots=True)
