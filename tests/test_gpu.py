@@ -43,6 +43,9 @@ class StubWorld(RecordedWorld):
         return [(fact.rule, fact.subject) for fact in facts if isinstance(fact, Finding)]
 
 
+NO_LIMIT = {"gpu1.gpu_limit": None, "gpu1.slowdown_limit": None}
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Path) -> Iterator[StubWorld]:
     stub = Stub(library, f"{tmp_path.name}.answers")
@@ -79,7 +82,7 @@ def test_two_healthy_cards_are_two_times_the_same_series_and_no_finding(world: S
     ("answers", "rule"),
     [
         ({"gpu1.temperature": 91}, "gpu-hot"),
-        ({"gpu1.temperature": 86, "gpu1.gpu_limit": None, "gpu1.slowdown_limit": None}, "gpu-hot"),
+        ({"gpu1.temperature": 86, **NO_LIMIT, "gpu1.temperature_margin": None}, "gpu-hot"),
         ({"gpu1.temperature": 70, "gpu1.temperature_margin": 0}, "gpu-hot"),
         ({"gpu1.throttle": 0x20}, "gpu-throttled-thermal"),
         ({"gpu1.throttle": 0x80}, "gpu-throttled-thermal"),
@@ -103,6 +106,7 @@ def test_each_trouble_of_one_card_is_one_finding_about_that_card(
     "answers",
     [
         {"gpu1.temperature": 86},  # this card's own limit is 90
+        {"gpu1.temperature": 86, **NO_LIMIT, "gpu1.temperature_margin": 4},  # it says itself that there is room
         {"gpu1.throttle": 0x04},  # at its power limit: that is what the limit is for
         {"gpu1.ecc_uncorrected_aggregate": 7},  # of the card's whole life, and no more news
         {"gpu1.remap_corrected": 3},
@@ -111,6 +115,18 @@ def test_each_trouble_of_one_card_is_one_finding_about_that_card(
 )
 def test_what_is_no_trouble_is_no_finding(world: StubWorld, answers: Mapping[str, object]) -> None:
     assert world.findings(answers) == []
+
+
+@pytest.mark.nvml
+def test_only_a_card_that_tells_nothing_of_its_limits_gets_the_assumed_one(world: StubWorld) -> None:
+    world.stub.set({f"gpu1.{name}": None for name in ("gpu_limit", "slowdown_limit", "temperature_margin")})
+    facts, _ = world.run()
+    limits = [
+        (fact.labels, fact.value)
+        for fact in facts
+        if isinstance(fact, Measurement) and "assumed" in dict(fact.labels).values()
+    ]
+    assert [(dict(labels)["uuid"], value) for labels, value in limits] == [(UUIDS[1], 85.0)]
 
 
 @pytest.mark.nvml

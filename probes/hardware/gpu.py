@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pydantic import Field
 
@@ -18,9 +19,9 @@ from probes.api import (
     recorded,
 )
 from probes.hardware.gpu_metrics import METRICS, measurements
-from probes.hardware.gpu_rules import CARD_RULES, NVML_FAILED, troubles
+from probes.hardware.gpu_rules import CARD_RULES, LIMITS, NVML_FAILED, troubles
 from probes.hardware.xids import CRITICAL, WARNING, recent_xids
-from probes.world.gpus import GpuProcess, Gpus
+from probes.world.gpus import Gpu, GpuProcess, Gpus
 
 
 class GpuParams(Params):
@@ -38,12 +39,19 @@ def run(params: GpuParams, world: World) -> Iterator[Fact]:
     if not gpus.gpus:
         raise _nothing_to_see(gpus)
     now = world.now()
-    for gpu in gpus.gpus:
+    for gpu in (_limited(card, params.assumed_limit) for card in gpus.gpus):
         yield from measurements(gpu, gpus.driver, gpus.cuda)
-        yield from troubles(gpu, params.assumed_limit)
+        yield from troubles(gpu)
         yield from recent_xids(gpu, now - params.xid_window)
         if gpu.processes:
             yield Evidence(f"processes on card {gpu.index}", "\n".join(map(_line, gpu.processes)))
+
+
+def _limited(gpu: Gpu, assumed: float) -> Gpu:
+    """The same card; one that tells neither how hot it may get nor how far it is from there has the assumed limit."""
+    if gpu.temperature is None or gpu.temperature_margin is not None or gpu.temperature_limits.keys() & LIMITS:
+        return gpu
+    return replace(gpu, temperature_limits={**gpu.temperature_limits, "assumed": assumed})
 
 
 def _nothing_to_see(gpus: Gpus) -> Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from probes.api import Finding, Rule
@@ -77,16 +78,17 @@ NVML_FAILED = Rule(
     "3. lib_rm_version_mismatch: the driver was updated under a running kernel module; reboot.",
 )
 CARD_RULES = (LOST, HOT, THROTTLED, ECC, REMAP_PENDING, REMAP_FAILED, RECOVERY, UNREADABLE)
+LIMITS = ("gpu_max", "slowdown", "assumed")  # the first that a card has is how hot it may get
 BRAKES = ("sw_thermal", "hw_thermal", "hw_power_brake")
 
 
-def troubles(gpu: Gpu, assumed_limit: float) -> Iterator[Finding]:
-    """The rules that fire for one card, at most once each. `assumed_limit` in celsius is for cards that state none."""
+def troubles(gpu: Gpu) -> Iterator[Finding]:
+    """The rules that fire for one card, at most once each."""
     card = f"card {gpu.index}{f' at {gpu.pci_bus_id}' if gpu.pci_bus_id else ''}"
     if gpu.error:
         yield LOST(f"{card}: {gpu.error}", subject=gpu.uuid)
         return
-    yield from _heat(gpu, card, assumed_limit)
+    yield from _heat(gpu, card)
     brakes = [reason for reason in BRAKES if gpu.throttle and gpu.throttle.get(reason)]
     if brakes:
         yield THROTTLED(f"{card}: {', '.join(brakes)}", subject=gpu.uuid)
@@ -103,8 +105,8 @@ def troubles(gpu: Gpu, assumed_limit: float) -> Iterator[Finding]:
         yield UNREADABLE(f"{card}: {answers}", subject=gpu.uuid)
 
 
-def _heat(gpu: Gpu, card: str, assumed_limit: float) -> Iterator[Finding]:
-    limit = gpu.temperature_limits.get("gpu_max", gpu.temperature_limits.get("slowdown", assumed_limit))
+def _heat(gpu: Gpu, card: str) -> Iterator[Finding]:
+    limit = next((gpu.temperature_limits[name] for name in LIMITS if name in gpu.temperature_limits), math.inf)
     if gpu.temperature_margin is not None and gpu.temperature_margin <= 0:
         yield HOT(f"{card}: {gpu.temperature_margin:.0f} C left until it slows itself down", subject=gpu.uuid)
     elif gpu.temperature is not None and gpu.temperature >= limit:
