@@ -3,66 +3,39 @@
 from __future__ import annotations
 
 from dashboards.board import CHECK, INSTANCE, JOB, Board, Row, annotation
+from dashboards.findings import OUTCOME_WORDS, findings_table, outcome
 from dashboards.links import HERE, from_row, from_series, runbook, with_board
-from dashboards.panels import (
-    BAD,
-    GOOD,
-    NEUTRAL,
-    OUTCOMES,
-    WARN,
-    Column,
-    Panel,
-    Query,
-    note,
-    series,
-    stat,
-    states,
-    steps,
-    table,
-    words,
+from dashboards.panels import GOOD, WARN, Column, Panel, Query, note, series, stat, states, steps, table, words
+from dashboards.trouble import (
+    ANY_BAD,
+    ANY_WARN,
+    BLIND,
+    IN_ERROR,
+    NEVER_RAN,
+    OF_CHECK,
+    ONE_CHECK,
+    SEVERITY,
+    TO_HOST,
+    blind_spots,
+    counted,
+    freshness,
+    slower,
+    targets,
 )
-from exporter import registry
-from probes import BUILTIN
 
-OF_CHECK = f'{HERE},check=~"$check"'
-CHECKS = f"gpucanary_check_info{{{OF_CHECK}}}"
-ONE_CHECK = "on (job, instance, check)"
+CHOSEN = 'check=~"$check"'
 # Hosts that were scraped within a day, and those that never answered but are scraped by a job of our name.
 HOSTS = (
     f"up{{{HERE}}} and on (job, instance) last_over_time(gpucanary_build_info{{{HERE}}}[1d])"
     f' or up{{{HERE},job=~"gpu-?canary.*"}}'
 )
-FIRING = f'gpucanary_finding{{{OF_CHECK},injected=""}} == 1'
 ALERTS = f'ALERTS{{alertname=~"GpuCanary.+",alertstate="firing",severity=~"critical|warning|info",{HERE}}}'
 WATCHDOG = 'ALERTS{alertname="GpuCanaryWatchdog",alertstate="firing"}'  # without it nobody evaluates our rules
-NEVER_RAN = f"{CHECKS} unless {ONE_CHECK} gpucanary_check_last_run_timestamp_seconds{{{OF_CHECK}}}"
-IN_ERROR = f'gpucanary_check_outcome{{{OF_CHECK},outcome="error"}} == 1'
-# A blind run takes the measurements away; a deferred one leaves them. Each reason has a series once it occurred.
-BLIND = (
-    f'gpucanary_check_skips_total{{{OF_CHECK},class="blind"}}'
-    f' and {ONE_CHECK} (gpucanary_check_outcome{{{OF_CHECK},outcome="skipped"}} == 1)'
-    f" unless {ONE_CHECK} gpucanary_check_last_measured_timestamp_seconds{{{OF_CHECK}}}"
-)
-
-SEVERITY = words({"critical": ("critical", BAD), "warning": ("warning", WARN), "info": ("info", NEUTRAL)})
-OUTCOME = {float(number): (outcome, OUTCOMES[outcome]) for number, outcome in enumerate(OUTCOMES, 1)}
-ANY_BAD, ANY_WARN = steps((None, GOOD), (1, BAD)), steps((None, GOOD), (1, WARN))
-TO_CHECK = from_row("The dashboard of this check", "", "job", "instance", "check")
-TO_HOST = from_row("Cards and host", "hardware", "job", "instance")
 
 
-def counted(expr: str, inventory: str = CHECKS) -> str:
-    """How many there are; 0 only where there is something to count in."""
-    return f"count({expr}) or 0 * count({inventory})"
-
-
-def outcomes(only: str = "") -> str:
+def shown(only: str = "") -> str:
     """The number of each check's outcome, with the label `board`; `only` filters checks."""
-    each = " or ".join(
-        f'{int(number)} * (gpucanary_check_outcome{{{OF_CHECK},outcome="{name}"}} == 1)'
-        for number, (name, _) in OUTCOME.items()
-    )
-    return with_board(f"max by (job, instance, check) ({each}){only}")
+    return with_board(outcome("", CHOSEN) + only)
 
 
 def banner() -> tuple[Panel, ...]:
@@ -124,43 +97,6 @@ def banner() -> tuple[Panel, ...]:
     )
 
 
-def findings() -> Panel:
-    """The table that answers the question of this dashboard."""
-    fires = f"gpucanary_finding{{{OF_CHECK}}} == 1"
-    with_remedy = (
-        f"({fires}) * on (job, instance, rule) group_left (remedy) gpucanary_rule_info{{{HERE}}}"
-        f" or on (job, instance, check, rule, severity, subject) ({fires})"
-    )
-    with_page = f"({with_remedy}) * on (job, instance) group_left (self) gpucanary_links_info{{{HERE}}}"
-    first_seen = f"min_over_time(timestamp({fires})[$__range:$__interval]) * 1000 and ({fires})"
-    last_ok = (
-        f"({fires}) * {ONE_CHECK} group_left () gpucanary_check_last_success_timestamp_seconds{{{OF_CHECK}}} * 1000"
-    )
-    return table(
-        "Findings",
-        "What is wrong, where, since when, and what is to be done about it? First seen looks at the shown time range.",
-        (Query(with_board(with_page)), Query(first_seen), Query(last_ok)),
-        (
-            Column("severity", "Severity", mapping=SEVERITY, width=90),
-            Column("instance", "Instance", links=(TO_HOST,), width=160),
-            Column("check", "Check", links=(TO_CHECK,), width=150),
-            Column("rule", "Rule", links=(runbook("Runbook", "rule"),), width=190),
-            Column("subject", "Subject", width=170),
-            Column("Value #B", "First seen", "dateTimeFromNow", width=130),
-            Column("Value #C", "Check last ok", "dateTimeFromNow", width=130),
-            Column("remedy", "What to do", long=True),
-            Column("injected", "Injected", mapping=words({"true": ("a drill", NEUTRAL)}), width=90),
-            Column("job", "Job", hidden=True),
-            Column("board", "Board", hidden=True),
-            Column("self", "Exporter", hidden=True),
-        ),
-        height=10,
-        empty="no rule fires on any host that is scraped; the numbers above say how many are",
-        first="Severity",
-        falling=False,
-    )
-
-
 def not_ok() -> Panel:
     """Only what was not ok; a row of its own says that there was nothing."""
     worse = f'gpucanary_check_outcome{{{OF_CHECK},outcome=~"degraded|failed|error"}}[$__range] @ end()'
@@ -171,8 +107,8 @@ def not_ok() -> Panel:
     return states(
         "Checks that were not ok",
         "Which checks were degraded, failed or in error in this time range, and when? Every check is further down.",
-        (Query(f"{outcomes(only)} or on () {nothing}", "{{instance}} {{check}}"),),
-        OUTCOME,
+        (Query(f"{shown(only)} or on () {nothing}", "{{instance}} {{check}}"),),
+        OUTCOME_WORDS,
         height=9,
         links=(from_series("The dashboard of this check", "", "job", "instance", "check"),),
     )
@@ -230,130 +166,6 @@ def muted() -> tuple[Panel, ...]:
     )
 
 
-def targets() -> Panel:
-    """Every target, the missed ones first."""
-    # What a measurement is about: the labels of our probes' numbers, in one column.
-    probes = [registry.load().probes[stem] for stems in BUILTIN.values() for stem in stems]
-    labels = sorted({label for p in probes for m in p.metrics if m.kind != "info" for label in m.labels} - {"uuid"})
-    listed = ", ".join(f'"{label}"' for label in labels)
-    value, upper, lower, met = (f"gpucanary_target_{name}{{{OF_CHECK}}}" for name in ("value", "upper", "lower", "met"))
-    beyond = f"({value} - {upper}) / ({upper} > 0) or ({lower} - {value}) / ({lower} > 0)"
-    return table(
-        "Targets",
-        "Which targets are met, which are missed, and by how much? Beyond: how far past the bound, in parts of it.",
-        (
-            Query(with_board(f'label_join({met}, "of", " ", {listed})')),
-            Query(value),
-            Query(upper),
-            Query(lower),
-            Query(beyond),
-        ),
-        (
-            Column("Value #A", "Target", mapping=words({0.0: ("missed", BAD), 1.0: ("met", GOOD)}), width=80),
-            Column("instance", "Instance", links=(TO_HOST,)),
-            Column("check", "Check", links=(TO_CHECK,)),
-            Column("metric", "Metric"),
-            Column("of", "Of"),
-            Column("Value #B", "Value", width=110),
-            Column("Value #C", "At most", width=110),
-            Column("Value #D", "At least", width=110),
-            Column("Value #E", "Beyond", "percentunit", width=90),
-            Column("severity", "Severity", mapping=SEVERITY, width=90),
-            Column("job", "Job", hidden=True),
-            Column("board", "Board", hidden=True),
-        ),
-        width=24,
-        empty="no target is set; `targets:` in the config sets them",
-        first="Target",
-        falling=False,
-    )
-
-
-def slower() -> Panel:
-    """Benchmarks against their own best of a week: no baseline, and named so."""
-    probes = [registry.load().probes[stem] for stem in BUILTIN["benchmarks"]]
-    found = []
-    for probe in probes:
-        for metric in probe.metrics:
-            name = f"{probe.name}_{metric.name}"
-            now = f"gpucanary_{name}{{{OF_CHECK}}}"
-            if metric.better == "higher":
-                worse = f"1 - {now} / (max_over_time({now}[7d]) > 0)"
-            elif metric.better == "lower":
-                worse = f"{now} / (min_over_time({now}[7d]) > 0) - 1"
-            else:
-                continue
-            found.append(f'label_replace({worse}, "metric", "{name}", "", "")')
-    return table(
-        "Farthest from their best of 7 days",
-        "Which benchmarks are worse than this card's own best of the last week? One lucky run makes a best: look before you act.",
-        (Query(with_board(f"topk(10, {' or '.join(found)})")),),
-        (
-            Column("instance", "Instance", links=(TO_HOST,)),
-            Column("check", "Check", links=(TO_CHECK,)),
-            Column("metric", "Metric"),
-            Column("dtype", "Dtype", width=80),
-            Column("device", "Device", width=80),
-            Column("direction", "Direction", width=90),
-            Column("Value", "Worse by", "percentunit", width=100),
-            Column("job", "Job", hidden=True),
-            Column("board", "Board", hidden=True),
-        ),
-        width=12,
-        empty="no benchmark has run",
-        first="Worse by",
-    )
-
-
-def blind_spots() -> Panel:
-    """What the canary does not see."""
-    blind = f"max by (job, instance, check, class, reason) ({BLIND})"
-    broken = f'label_replace({IN_ERROR}, "class", "error", "", "")'
-    never = f'label_replace({NEVER_RAN}, "class", "never ran", "", "")'
-    classes = {"blind": ("blind", WARN), "error": ("error", "purple"), "never ran": ("never ran", WARN)}
-    return table(
-        "Blind spots",
-        "Which checks say nothing about the machine, and why? `gpu-canary run CHECK` says more.",
-        (Query(with_board(f"{blind} or {broken} or {never}")),),
-        (
-            Column("class", "State", mapping=words(classes), width=90),
-            Column("instance", "Instance", links=(TO_HOST,)),
-            Column("check", "Check", links=(TO_CHECK,)),
-            Column("reason", "Reason"),
-            Column("job", "Job", hidden=True),
-            Column("board", "Board", hidden=True),
-        ),
-        width=12,
-        empty="no check that is scraped is blind",
-    )
-
-
-def freshness() -> Panel:
-    """How old is what the other panels show?"""
-    measured = f"gpucanary_check_last_measured_timestamp_seconds{{{OF_CHECK}}}"
-    interval = f"gpucanary_check_interval_seconds{{{OF_CHECK}}}"
-    age = f"(time() - {measured})"
-    return table(
-        "Freshness",
-        "How old are the measurements, against the interval of their check? From 2.5 intervals on they are overdue.",
-        (Query(with_board(f"{age} / {interval}")), Query(age), Query(interval)),
-        (
-            Column("instance", "Instance", links=(TO_HOST,)),
-            Column("check", "Check", links=(TO_CHECK,)),
-            Column("Value #A", "Age in intervals", colors=steps((None, GOOD), (OVERDUE, WARN))),
-            Column("Value #B", "Age", "s"),
-            Column("Value #C", "Interval", "s"),
-            Column("job", "Job", hidden=True),
-            Column("board", "Board", hidden=True),
-        ),
-        width=24,
-        empty="no check has measured anything",
-        first="Age in intervals",
-    )
-
-
-OVERDUE = 2.5  # GpuCanaryCheckOverdue
-
 PURPOSE = """
 One look at all hosts: what is wrong, where, since when and what to do. Names of hosts, checks and rules are links: to
 the cards and the host, to the dashboard of the check's family, to the runbook that the exporter serves. **n/a** means
@@ -368,8 +180,8 @@ def history() -> tuple[Panel, ...]:
         states(
             "Every check",
             "Which outcome did each check have, and when?",
-            (Query(outcomes(), "{{instance}} {{check}}"),),
-            OUTCOME,
+            (Query(shown(), "{{instance}} {{check}}"),),
+            OUTCOME_WORDS,
             height=22,
             links=(from_series("The dashboard of this check", "", "job", "instance", "check"),),
         ),
@@ -387,7 +199,7 @@ BOARD = Board(
     "gpu-canary: Overview",
     __doc__,
     (
-        Row("Now", (*banner(), findings(), not_ok())),
+        Row("Now", (*banner(), findings_table("", CHOSEN, height=10), not_ok())),
         Row("Alerts", (alerts(), *muted())),
         Row("Targets and benchmarks", (targets(), slower(), blind_spots())),
         Row("Freshness", (freshness(), note(PURPOSE))),

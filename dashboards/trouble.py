@@ -1,0 +1,153 @@
+"""Which checks mean trouble, and how much? Tables of targets, benchmarks, blind spots and freshness, for the overview."""
+
+from __future__ import annotations
+
+from dashboards.links import HERE, from_row, with_board
+from dashboards.panels import BAD, GOOD, NEUTRAL, WARN, Column, Panel, Query, steps, table, words
+from exporter import registry
+from probes import BUILTIN
+
+OVERDUE = 2.5  # intervals, GpuCanaryCheckOverdue
+OF_CHECK = f'{HERE},check=~"$check"'
+CHECKS = f"gpucanary_check_info{{{OF_CHECK}}}"
+ONE_CHECK = "on (job, instance, check)"
+NEVER_RAN = f"{CHECKS} unless {ONE_CHECK} gpucanary_check_last_run_timestamp_seconds{{{OF_CHECK}}}"
+IN_ERROR = f'gpucanary_check_outcome{{{OF_CHECK},outcome="error"}} == 1'
+# A blind run takes the measurements away; a deferred one leaves them. Each reason has a series once it occurred.
+BLIND = (
+    f'gpucanary_check_skips_total{{{OF_CHECK},class="blind"}}'
+    f' and {ONE_CHECK} (gpucanary_check_outcome{{{OF_CHECK},outcome="skipped"}} == 1)'
+    f" unless {ONE_CHECK} gpucanary_check_last_measured_timestamp_seconds{{{OF_CHECK}}}"
+)
+
+SEVERITY = words({"critical": ("critical", BAD), "warning": ("warning", WARN), "info": ("info", NEUTRAL)})
+ANY_BAD, ANY_WARN = steps((None, GOOD), (1, BAD)), steps((None, GOOD), (1, WARN))
+TO_CHECK = from_row("The dashboard of this check", "", "job", "instance", "check")
+TO_HOST = from_row("Cards and host", "hardware", "job", "instance")
+
+
+def counted(expr: str, inventory: str = CHECKS) -> str:
+    """How many there are; 0 only where there is something to count in."""
+    return f"count({expr}) or 0 * count({inventory})"
+
+
+def targets() -> Panel:
+    """Every target, the missed ones first."""
+    # What a measurement is about: the labels of our probes' numbers, in one column.
+    probes = [registry.load().probes[stem] for stems in BUILTIN.values() for stem in stems]
+    labels = sorted({label for p in probes for m in p.metrics if m.kind != "info" for label in m.labels} - {"uuid"})
+    listed = ", ".join(f'"{label}"' for label in labels)
+    value, upper, lower, met = (f"gpucanary_target_{name}{{{OF_CHECK}}}" for name in ("value", "upper", "lower", "met"))
+    beyond = f"({value} - {upper}) / ({upper} > 0) or ({lower} - {value}) / ({lower} > 0)"
+    return table(
+        "Targets",
+        "Which targets are met, which are missed, and by how much? Beyond: how far past the bound, in parts of it.",
+        (
+            Query(with_board(f'label_join({met}, "of", " ", {listed})')),
+            Query(value),
+            Query(upper),
+            Query(lower),
+            Query(beyond),
+        ),
+        (
+            Column("Value #A", "Target", mapping=words({0.0: ("missed", BAD), 1.0: ("met", GOOD)}), width=80),
+            Column("instance", "Instance", links=(TO_HOST,)),
+            Column("check", "Check", links=(TO_CHECK,)),
+            Column("metric", "Metric"),
+            Column("of", "Of"),
+            Column("Value #B", "Value", width=110),
+            Column("Value #C", "At most", width=110),
+            Column("Value #D", "At least", width=110),
+            Column("Value #E", "Beyond", "percentunit", width=90),
+            Column("severity", "Severity", mapping=SEVERITY, width=90),
+            Column("job", "Job", hidden=True),
+            Column("board", "Board", hidden=True),
+        ),
+        width=24,
+        empty="no target is set; `targets:` in the config sets them",
+        first="Target",
+        falling=False,
+    )
+
+
+def slower() -> Panel:
+    """Benchmarks against their own best of a week: no baseline, and named so."""
+    probes = [registry.load().probes[stem] for stem in BUILTIN["benchmarks"]]
+    found = []
+    for probe in probes:
+        for metric in probe.metrics:
+            name = f"{probe.name}_{metric.name}"
+            now = f"gpucanary_{name}{{{OF_CHECK}}}"
+            if metric.better == "higher":
+                worse = f"1 - {now} / (max_over_time({now}[7d]) > 0)"
+            elif metric.better == "lower":
+                worse = f"{now} / (min_over_time({now}[7d]) > 0) - 1"
+            else:
+                continue
+            found.append(f'label_replace({worse}, "metric", "{name}", "", "")')
+    return table(
+        "Farthest from their best of 7 days",
+        "Which benchmarks are worse than this card's own best of the last week? One lucky run makes a best: look before you act.",
+        (Query(with_board(f"topk(10, {' or '.join(found)})")),),
+        (
+            Column("instance", "Instance", links=(TO_HOST,)),
+            Column("check", "Check", links=(TO_CHECK,)),
+            Column("metric", "Metric"),
+            Column("dtype", "Dtype", width=80),
+            Column("device", "Device", width=80),
+            Column("direction", "Direction", width=90),
+            Column("Value", "Worse by", "percentunit", width=100),
+            Column("job", "Job", hidden=True),
+            Column("board", "Board", hidden=True),
+        ),
+        width=12,
+        empty="no benchmark has run",
+        first="Worse by",
+    )
+
+
+def blind_spots() -> Panel:
+    """What the canary does not see."""
+    blind = f"max by (job, instance, check, class, reason) ({BLIND})"
+    broken = f'label_replace({IN_ERROR}, "class", "error", "", "")'
+    never = f'label_replace({NEVER_RAN}, "class", "never ran", "", "")'
+    classes = {"blind": ("blind", WARN), "error": ("error", "purple"), "never ran": ("never ran", WARN)}
+    return table(
+        "Blind spots",
+        "Which checks say nothing about the machine, and why? `gpu-canary run CHECK` says more.",
+        (Query(with_board(f"{blind} or {broken} or {never}")),),
+        (
+            Column("class", "State", mapping=words(classes), width=90),
+            Column("instance", "Instance", links=(TO_HOST,)),
+            Column("check", "Check", links=(TO_CHECK,)),
+            Column("reason", "Reason"),
+            Column("job", "Job", hidden=True),
+            Column("board", "Board", hidden=True),
+        ),
+        width=12,
+        empty="no check that is scraped is blind",
+    )
+
+
+def freshness() -> Panel:
+    """How old is what the other panels show?"""
+    measured = f"gpucanary_check_last_measured_timestamp_seconds{{{OF_CHECK}}}"
+    interval = f"gpucanary_check_interval_seconds{{{OF_CHECK}}}"
+    age = f"(time() - {measured})"
+    return table(
+        "Freshness",
+        "How old are the measurements, against the interval of their check? From 2.5 intervals on they are overdue.",
+        (Query(with_board(f"{age} / {interval}")), Query(age), Query(interval)),
+        (
+            Column("instance", "Instance", links=(TO_HOST,)),
+            Column("check", "Check", links=(TO_CHECK,)),
+            Column("Value #A", "Age in intervals", colors=steps((None, GOOD), (OVERDUE, WARN))),
+            Column("Value #B", "Age", "s"),
+            Column("Value #C", "Interval", "s"),
+            Column("job", "Job", hidden=True),
+            Column("board", "Board", hidden=True),
+        ),
+        width=24,
+        empty="no check has measured anything",
+        first="Age in intervals",
+    )
