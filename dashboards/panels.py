@@ -194,6 +194,19 @@ def bounded(panel: Panel, names: str) -> Panel:
     return replace(panel, builder=builder.override_by_regexp(f"/{names}/", properties))
 
 
+def stacked(panel: Panel) -> Panel:
+    """The same lines on top of each other: only for parts that sum to a whole."""
+    builder = cast(time_builder.Panel, panel.builder)
+    stacking = common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A")
+    return replace(panel, builder=builder.stacking(stacking).fill_opacity(40))
+
+
+def stepped(panel: Panel) -> Panel:
+    """The same lines as steps: numbers that hold until the next run."""
+    builder = cast(time_builder.Panel, panel.builder)
+    return replace(panel, builder=builder.line_interpolation(common_model.LineInterpolation.STEP_AFTER))
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table: the label it shows, or `Value #A` for the number of query A."""
