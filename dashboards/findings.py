@@ -9,6 +9,7 @@ from dashboards.panels import BAD, NEUTRAL, OUTCOMES, WARN, Column, Panel, Query
 RANKS = {3.0: ("critical", BAD), 2.0: ("warning", WARN), 1.0: ("info", NEUTRAL)}
 OUTCOME_WORDS = {float(place): (word, color) for place, (word, color) in enumerate(OUTCOMES.items(), 1)}
 CHECK = "job, instance, check"
+FINDING = f"{CHECK}, rule, severity, subject, injected"
 
 
 def chosen(metric: str, *more: str) -> str:
@@ -38,18 +39,24 @@ def firing(family: str = "", *more: str) -> str:
         f" * on (job, instance) group_left (self) {chosen('gpucanary_links_info')}"
     )
     # a finding whose remedy or link is not there is a finding all the same
-    return f"({joined}) or on ({CHECK}, rule, subject) ({found})"
+    return f"({joined}) or on ({FINDING}) ({found})"
 
 
 def findings_table(family: str = "", *more: str, height: int = 9) -> Panel:
     """Every finding that fires, worst first, with its remedy; of one family, or of all."""
     findings, ok = firing(family, *more), chosen("gpucanary_check_last_success_timestamp_seconds")
+    first_seen = f"min_over_time(timestamp({chosen('gpucanary_finding', *more)} == 1)[$__range:$__interval])"
+    labelled = f"({findings}) * 0 +"
     page = link("This check on the exporter's own page", "${__data.fields.self}/checks/${__data.fields.check}")
     return table(
         "Findings",
-        "What is wrong, since when, and what is to be done? Worst first. `Last ok` is the check's last run without a "
-        "warning or worse; n/a: none is remembered. A check that is blind or in error finds nothing: see the outcomes.",
-        [Query(findings), Query(f"({findings}) * 0 + on ({CHECK}) group_left () (1000 * {ok})")],
+        "What is wrong, since when, and what is to be done? Worst first. `First seen` looks at the shown time range; "
+        "`Last ok` is the check's last run that was ok. Blind checks and those in error find nothing: see the outcomes.",
+        [
+            Query(findings),
+            Query(f"{labelled} on ({FINDING}) group_left () (1000 * {first_seen})"),
+            Query(f"{labelled} on ({CHECK}) group_left () (1000 * {ok})"),
+        ],
         [
             Column("Value #A", "Severity", mapping=words(RANKS), width=90),
             Column("instance", "Instance", width=170, links=(from_row("The machine", "hardware", "instance"),)),
@@ -57,8 +64,9 @@ def findings_table(family: str = "", *more: str, height: int = 9) -> Panel:
             Column("check", "Check", width=150, links=(page,)),
             Column("rule", "Rule", width=190, links=(runbook("Runbook", "rule"),)),
             Column("subject", "Subject", width=190),
-            Column("Value #B", "Last ok", "dateTimeFromNow", width=130),
-            Column("remedy", "What to do"),
+            Column("Value #B", "First seen", "dateTimeFromNow", width=120),
+            Column("Value #C", "Last ok", "dateTimeFromNow", width=120),
+            Column("remedy", "What to do", long=True),
             Column("injected", "Injected", width=80),
             Column("self", "Exporter", hidden=True),
             Column("board", "Board", hidden=True),
