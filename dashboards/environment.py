@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dashboards.board import INSTANCE, JOB, Board, Row, annotation, checks_of
 from dashboards.findings import CHECK, chosen, what_is_wrong
+from dashboards.lines import bounded
 from dashboards.links import from_row
-from dashboards.panels import BAD, NONE, WARN, Column, Panel, Query, bounded, series, steps, table
+from dashboards.panels import BAD, NONE, WARN, Column, Panel, Query, series, steps, table
 
 FAMILY = "environment"
 MINE = 'check=~"$check"'

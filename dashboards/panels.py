@@ -7,8 +7,8 @@ states carry words, numbers their unit, and "no data" a text that says what that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, Self, cast
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 from dashboards.sdk import common, common_model, dashboard, model, prometheus, prometheus_model, text_model
 from dashboards.sdk import stat as stat_builder
@@ -179,32 +179,6 @@ def states(
         .no_value(NOTHING)
     )
     return _finished(builder, title, question, queries, width, height)
-
-
-def bounded(panel: Panel, names: str) -> Panel:
-    """The same lines, with those whose name matches the regular expression dashed: bounds and limits, not measured."""
-    builder = cast(time_builder.Panel, panel.builder)
-    dashed = {
-        "custom.lineStyle": {"fill": "dash", "dash": [8, 6]},
-        "custom.lineWidth": 1,
-        "custom.fillOpacity": 0,
-        "custom.showPoints": "never",
-    }
-    properties = [model.DynamicConfigValue(id_val=name, value=value) for name, value in dashed.items()]
-    return replace(panel, builder=builder.override_by_regexp(f"/{names}/", properties))
-
-
-def stacked(panel: Panel) -> Panel:
-    """The same lines on top of each other: only for parts that sum to a whole."""
-    builder = cast(time_builder.Panel, panel.builder)
-    stacking = common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A")
-    return replace(panel, builder=builder.stacking(stacking).fill_opacity(40))
-
-
-def stepped(panel: Panel) -> Panel:
-    """The same lines as steps: numbers that hold until the next run."""
-    builder = cast(time_builder.Panel, panel.builder)
-    return replace(panel, builder=builder.line_interpolation(common_model.LineInterpolation.STEP_AFTER))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dashboards.board import INSTANCE, JOB, Board, Row, checks_of
 from dashboards.findings import CHECK, OUTCOME_WORDS, chosen, of_family, outcome, what_is_wrong
+from dashboards.lines import bounded, stacked, stepped
 from dashboards.links import from_row, from_series
 from dashboards.panels import (
     BAD,
@@ -13,10 +14,7 @@ from dashboards.panels import (
     Column,
     Panel,
     Query,
-    bounded,
     series,
-    stacked,
-    stepped,
     steps,
     table,
     words,
