@@ -24,6 +24,10 @@ class Injection:
     subject: str
     until: float
 
+    @property
+    def left(self) -> float:
+        return max(0.0, self.until - time.time())
+
 
 def read(storage: Path) -> tuple[Injection, ...]:
     """Those that have not ended. A damaged file counts as none, as does an end later than `inject` allows."""

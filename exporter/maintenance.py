@@ -22,6 +22,10 @@ class Maintenance:
     def on(self) -> bool:
         return time.time() < self.until
 
+    @property
+    def left(self) -> float:
+        return max(0.0, self.until - time.time())
+
 
 def read(storage: Path) -> Maintenance | None:
     """The maintenance that is on now, or None. A damaged file counts as none: muted alarms must be asked for."""

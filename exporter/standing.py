@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from exporter import findings
 from exporter.inquiry import answer
+from exporter.maintenance import Maintenance
 from exporter.result import Check, Latest, Outcome
 from probes.api import Json
 
@@ -44,11 +45,13 @@ class Standing:
         return asdict(self)
 
 
-def live(url: str) -> list[Standing]:
-    """What the exporter at `url` says. Mistake when nobody does."""
+def live(url: str) -> tuple[list[Standing], Maintenance | None]:
+    """What the exporter at `url` says, and whether maintenance is on. Mistake when nobody answers."""
     told = answer(url, "/api/v1/checks")
     checks = told.get("checks") if isinstance(told, dict) else None
-    return [_told(check, url) for check in checks] if isinstance(checks, list) else []
+    mute = told.get("maintenance") if isinstance(told, dict) else None
+    standings = [_told(check, url) for check in checks] if isinstance(checks, list) else []
+    return standings, Maintenance(**mute) if mute else None
 
 
 def _told(check: Mapping[str, Any], url: str) -> Standing:

@@ -90,7 +90,7 @@ def _loaded(rules: Sequence[LoadedRule]) -> Answer:
             question, "bad", f"{len(broken)} cannot be evaluated; {first}", "`promtool check rules` that file"
         )
     if not alerting:
-        todo = f"add rules over `gpucanary_*` to `rule_files:` (an alert on `gpucanary_finding == 1` is a start) and {RELOAD}"
+        todo = f"`gpu-canary rules export DIR` writes ours; add them to `rule_files:` and {RELOAD}"
         return Answer(question, "bad", f"no alerting rule of this Prometheus asks for {PREFIX} series", todo)
     files = sorted({rule.file for rule in alerting})
     return Answer(question, "ok", f"yes, {len(alerting)} alerting rules from {', '.join(files[:5])}")

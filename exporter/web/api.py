@@ -62,7 +62,11 @@ class Api:
             _brief(check, self._service.latest(name), running.get(name), due.get(name))
             for name, check in sorted(self._service.checks.items())
         ]
-        return replies.data({"version": VERSION, "now": time.time(), "checks": listed})
+        mute = await self._aside(self._service.maintenance)
+        told: Json = None
+        if mute:
+            told = {"until": mute.until, "since": mute.since, "why": self._service.redact(mute.why)}
+        return replies.data({"version": VERSION, "now": time.time(), "maintenance": told, "checks": listed})
 
     async def check(self, request: Request) -> Response:
         check = self._service.checks.get(request.path_params["name"])

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 REMEDIES = re.compile(r"<!--\s*remedies:([^>]*?)-->")
 ALERT = re.compile(r"GpuCanary[A-Za-z0-9]+")
+FOLDER = shipped.ALERTS / "runbooks"
 SHOWN = 80  # characters of a wrong name
 
 
@@ -45,10 +46,8 @@ class Known:
 class Runbooks:
     """The HTML endpoints. `html` renders a template (exporter/web/pages.py)."""
 
-    def __init__(
-        self, service: Service, aside: Aside, html: Callable[..., Response], folder: Path = shipped.ALERTS / "runbooks"
-    ) -> None:
-        self._service, self._aside, self._html, self._folder = service, aside, html, folder
+    def __init__(self, service: Service, aside: Aside, html: Callable[..., Response]) -> None:
+        self._service, self._aside, self._html = service, aside, html
 
     async def all(self, request: Request) -> Response:
         return await self._aside(self._all, request)
@@ -89,7 +88,7 @@ class Runbooks:
 
     def _pages(self) -> dict[str, Path]:
         """By name. What was asked for is only ever looked up here: it never becomes a path."""
-        return {page.stem: page for page in self._folder.glob("*.md") if ALERT.fullmatch(page.stem)}
+        return {page.stem: page for page in FOLDER.glob("*.md") if ALERT.fullmatch(page.stem)}
 
     def _rules(self) -> dict[str, Known]:
         probes = {**self._service.registry.probes, **{c.probe.name: c.probe for c in self._service.checks.values()}}

@@ -34,12 +34,19 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self._in_body:
-            self._head += len(data)
-            if self._head > HEAD_BYTES:
+        while not self._in_body and self._head + len(data) > HEAD_BYTES:
+            room = HEAD_BYTES - self._head  # one read may hold the head and much of the body
+            if self.transport.is_closing():
+                return
+            if not room:
                 self.transport.write(TOO_LARGE)
                 self.transport.close()
                 return
+            self._head += room
+            super().data_received(data[:room])
+            data = data[room:]
+        if not self._in_body:
+            self._head += len(data)
         super().data_received(data)
 
     def on_message_begin(self) -> None:
