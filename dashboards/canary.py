@@ -23,6 +23,7 @@ from dashboards.working import (
     CPU,
     CPU_PROMISE,
     LAG,
+    LATE,
     MEMORY,
     MEMORY_PROMISE,
     checks,
@@ -61,6 +62,7 @@ def now() -> tuple[Panel, ...]:
             "How late did the newest run begin?",
             (Query(f"max({LAG})", "behind"),),
             "s",
+            colors=steps((None, GOOD), (LATE, WARN)),
         ),
         stat(
             "Config",
@@ -111,7 +113,7 @@ def now() -> tuple[Panel, ...]:
         stat(
             "History on disk",
             "How large is the largest history? Its limit is in the config.",
-            (Query(f"max(gpucanary_history_database_bytes{{{HERE}}})", "largest"),),
+            (Query(f"max(gpucanary_history_size_bytes{{{HERE}}})", "largest"),),
             "bytes",
         ),
     )
@@ -126,7 +128,9 @@ def exporters() -> Panel:
         "Exporters",
         "Which versions run where, since when, with which config, and where is their status page?",
         (
-            Query(f"{build} * on (job, instance) group_left (self) gpucanary_links_info{{{HERE}}} or {build}"),
+            Query(
+                f"{build} * on (job, instance) group_left (self) gpucanary_links_info{{{HERE}}} or ignoring (self) {build}"
+            ),
             Query(started),
             Query(loaded),
         ),

@@ -121,7 +121,9 @@ def alerts() -> Panel:
         "Alerts firing",
         "Which alerts fire, since when, and where is their runbook?",
         (
-            Query(f"{ALERTS} * on (job, instance) group_left (self) gpucanary_links_info{{{HERE}}} or {ALERTS}"),
+            Query(
+                f"{ALERTS} * on (job, instance) group_left (self) gpucanary_links_info{{{HERE}}} or ignoring (self) {ALERTS}"
+            ),
             Query(since),
         ),
         (

@@ -43,7 +43,7 @@ def targets() -> Panel:
         "Targets",
         "Which targets are met, which are missed, and by how much? Beyond: how far past the bound, in parts of it.",
         (
-            Query(with_board(f'label_join({met}, "of", " ", {listed})')),
+            Query(with_board(f'label_replace(label_join({met}, "of", " ", {listed}), "of", "$1", "of", " *(.*?) *")')),
             Query(value),
             Query(upper),
             Query(lower),
@@ -106,11 +106,15 @@ def slower() -> Panel:
     )
 
 
+def _named(expr: str, kind: str, reason: str) -> str:
+    return f'label_replace(label_replace({expr}, "class", "{kind}", "", ""), "reason", "{reason}", "", "")'
+
+
 def blind_spots() -> Panel:
     """What the canary does not see."""
     blind = f"max by (job, instance, check, class, reason) ({BLIND})"
-    broken = f'label_replace({IN_ERROR}, "class", "error", "", "")'
-    never = f'label_replace({NEVER_RAN}, "class", "never ran", "", "")'
+    broken = _named(IN_ERROR, "error", "gpu-canary itself failed: `gpu-canary run CHECK` shows how")
+    never = _named(NEVER_RAN, "never ran", "no run has ended yet")
     classes = {"blind": ("blind", WARN), "error": ("error", "purple"), "never ran": ("never ran", WARN)}
     return table(
         "Blind spots",

@@ -7,6 +7,7 @@ from dashboards.panels import BAD, GOOD, NEUTRAL, WARN, Column, Panel, Query, se
 
 OF_CHECK = f'{HERE},check=~"$check"'
 ANY_BAD, ANY_WARN = steps((None, GOOD), (1, BAD)), steps((None, GOOD), (1, WARN))
+LATE = 5  # seconds, GpuCanarySchedulerLate
 # What README promises and GpuCanaryOverhead watches.
 CPU_PROMISE, MEMORY_PROMISE = 0.02, 100_000_000
 CPU = (
@@ -94,6 +95,7 @@ def schedule() -> tuple[Panel, ...]:
             "How far behind its slot did the newest run begin?",
             (Query(LAG, "{{instance}}"),),
             "s",
+            bound=LATE,
             links=(TO_OVERVIEW,),
         ),
         series(
