@@ -1,13 +1,210 @@
-"""How fast is it, against its targets and its own past?"""
+"""How fast is it, against its target and its own past?"""
 
 from __future__ import annotations
 
-from dashboards.board import Board, Row
-from dashboards.panels import note
+from dataclasses import dataclass
+
+from dashboards.board import INSTANCE, JOB, Board, Row, checks_of
+from dashboards.conditions import DRIVER_CHANGED, TORCH_CHANGED
+from dashboards.findings import CHECK, chosen, of_family, what_is_wrong
+from dashboards.lines import bounded, stepped
+from dashboards.links import from_row, from_series
+from dashboards.panels import BAD, GOOD, NONE, WARN, Column, Panel, Query, series, steps, table, words
+
+FAMILY = "benchmarks"
+MINE = 'check=~"$check"'
+EACH = "{{instance}} {{check}}"
+MET = {0.0: ("missed", BAD), 1.0: ("met", GOOD)}
+ABOUT = (
+    "The newest value of each benchmark against its targets and its best of the last weeks, what was different when it "
+    "changed, and what kept it from running. A slow card: look at its clocks and heat on **Hardware**."
+)
+MACHINE = (from_row("The machine", "hardware", "instance"),)
+ALONE = (from_row("This benchmark alone", "benchmarks", "instance", "check"),)
+LINE_ALONE = (from_series("This benchmark alone", "benchmarks", "instance", "check"),)
+SLOWER = steps((None, WARN), (0.95, NONE))  # of its best: coloured from 5 % on, a benchmark's usual spread
+DAY = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """A metric of a benchmark: what people call it, its unit, and the labels that tell its series apart."""
+
+    title: str
+    probe: str
+    metric: str
+    unit: str
+    labels: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"gpucanary_{self.probe}_{self.metric}"
+
+    @property
+    def legend(self) -> str:
+        return " ".join((EACH, *(f"{{{{{label}}}}}" for label in self.labels)))
+
+    def bound(self, side: str) -> str:
+        """Its targets: `lower`, `upper` or `met`. Another probe's metric of the same name is another check's."""
+        checks = chosen("gpucanary_check_info", MINE, f'probe="{self.probe}"')
+        targets = chosen(f"gpucanary_target_{side}", MINE, f'metric="{self.metric}"')
+        return f"{targets} and on ({CHECK}) {checks}"
+
+
+SPEEDS = (
+    Speed("Matrix product", "matmul", "flops_per_second", "flops", ("device", "dtype")),
+    Speed("Memory", "memory_copy", "bytes_per_second", "Bps", ("device",)),
+    Speed("Bus", "memory_copy", "transfer_bytes_per_second", "Bps", ("direction",)),
+)
+
+
+def newest(speed: Speed) -> Panel:
+    keep = ", ".join((CHECK, *speed.labels))
+    value = chosen(speed.name, MINE)
+    week, month = f"max_over_time({value}[7d])", f"max_over_time({value}[30d])"
+    age = f"0 * {value} + on ({CHECK}) group_left () (time() - {chosen('gpucanary_check_last_measured_timestamp_seconds')})"
+    asked = (value, speed.bound("lower"), week, month, f"{value} / ({month} > 0)", age)
+    return table(
+        f"{speed.title}: newest against target and best",
+        "How fast was the newest run, does it meet its target, and how does it compare with the best run of 7 and 30 "
+        "days? n/a: no target is set.",
+        [Query(f"max by ({keep}) ({expr})") for expr in asked] + [Query(f"min by ({keep}) ({speed.bound('met')})")],
+        [
+            Column("instance", "Instance", links=MACHINE),
+            Column("check", "Check", links=ALONE),
+            *(Column(label, label.capitalize()) for label in speed.labels),
+            Column("Value #A", "Newest", speed.unit),
+            Column("Value #G", "Target", mapping=words(MET)),
+            Column("Value #B", "At least", speed.unit),
+            Column("Value #C", "Best, 7 d", speed.unit),
+            Column("Value #D", "Best, 30 d", speed.unit),
+            Column("Value #E", "Of that best", "percentunit", colors=SLOWER),
+            Column("Value #F", "Age", "s"),
+        ],
+        height=7,
+        empty=f"No check of the probe `{speed.probe}` has measured this.",
+    )
+
+
+def over_time(speed: Speed) -> Panel:
+    panel = series(
+        f"{speed.title} over time",
+        "How did the value change from run to run? It holds until the next run. Dashed: what its targets allow. The "
+        "marks tell when driver or torch became another one.",
+        [
+            Query(chosen(speed.name, MINE), speed.legend),
+            Query(speed.bound("lower"), f"least, {{{{severity}}}}: {speed.legend}"),
+            Query(speed.bound("upper"), f"most, {{{{severity}}}}: {speed.legend}"),
+        ],
+        speed.unit,
+        links=LINE_ALONE,
+    )
+    return stepped(bounded(panel, "^(least|most)"))
+
+
+def freshness() -> list[Panel]:
+    measured = chosen("gpucanary_check_last_measured_timestamp_seconds", MINE)
+    interval, due = (
+        chosen("gpucanary_check_interval_seconds", MINE),
+        chosen("gpucanary_check_next_run_timestamp_seconds", MINE),
+    )
+    took = chosen("gpucanary_check_last_duration_seconds", MINE)
+    skipped = chosen("gpucanary_check_skip_info", MINE)
+    asked = (interval, f"time() - {measured}", f"1000 * {due}", took, f"(time() - {measured}) / {interval}")
+    fresh = table(
+        "Runs",
+        "How old is each newest measurement, and when is the next run due? Of its interval: from 2.5 on it is overdue.",
+        [Query(of_family(f"max by ({CHECK}) ({expr})", FAMILY)) for expr in asked],
+        [
+            Column("instance", "Instance", links=MACHINE),
+            Column("check", "Check", links=ALONE),
+            Column("Value #B", "Measured before", "s"),
+            Column("Value #A", "Interval", "s"),
+            Column("Value #E", "Of its interval", "percentunit", colors=steps((None, NONE), (2.5, WARN))),
+            Column("Value #C", "Next run", "dateTimeFromNow"),
+            Column("Value #D", "Last run took", "s"),
+        ],
+        width=14,
+        empty="No benchmark is configured.",
+    )
+    why = table(
+        "Not measured last time",
+        "Why was the last run skipped? Deferred: the card was busy or it was not the time, and the old value is kept. "
+        "Blind: it could not look, and the value is gone.",
+        [Query(of_family(skipped, FAMILY))],
+        [
+            Column("instance", "Instance", links=MACHINE),
+            Column("check", "Check", links=ALONE),
+            Column("class", "Class"),
+            Column("reason", "Reason"),
+        ],
+        width=10,
+        empty="No last run of a benchmark was skipped.",
+    )
+    return [fresh, why]
+
+
+def skips_and_cost() -> list[Panel]:
+    skips = of_family(f"increase({chosen('gpucanary_check_skips_total', MINE)}[$__rate_interval])", FAMILY)
+    runs = chosen("gpucanary_check_runs_total", MINE, 'outcome=~"ok|degraded|failed"')
+    took = chosen("gpucanary_check_last_duration_seconds", MINE)
+    used = of_family(f"sum by ({CHECK}) (increase({runs}[1d])) * on ({CHECK}) group_left () {took}", FAMILY)
+    return [
+        series(
+            "Skipped runs by reason",
+            "What keeps the benchmarks from running? The first skip for a reason starts its line and is not counted.",
+            [Query(f"sum by (class, reason) ({skips})", "{{class}}: {{reason}}")],
+            "none",
+        ),
+        series(
+            "Time used for benchmarks a day",
+            "How long do the benchmarks hold a card or the processor? The measured runs of a day, each taken to be as "
+            "long as the last one.",
+            [Query(used, EACH)],
+            "s",
+        ),
+    ]
+
+
+def conditions() -> list[Panel]:
+    running = f"on (job, instance) {chosen('gpucanary_check_progress_ratio', MINE)}"
+    card = "{{instance}} gpu {{gpu}}"
+    throttled = chosen("gpucanary_gpu_throttle_active", 'reason!="gpu_idle"')
+    asked = {
+        "Clock under the run": ("clock_hertz", "hertz", 'domain="sm"', "Did the card run at its usual clock?"),
+        "Temperature under the run": ("temperature_celsius", "celsius", "", "Was the card hotter than usual?"),
+        "Power under the run": ("power_watts", "watt", "", "Did the card get the power it usually has?"),
+    }
+    made = [
+        series(
+            title,
+            f"{question} Only while a benchmark ran on that machine.",
+            [Query(f"{chosen(f'gpucanary_gpu_{name}', *((only,) if only else ()))} and {running}", card)],
+            unit,
+        )
+        for title, (name, unit, only, question) in asked.items()
+    ]
+    held = series(
+        "Held back under the run",
+        "What kept the clocks down while a benchmark ran? 1: it did. No line: nothing did, or no benchmark ran.",
+        [Query(f"({throttled} == 1) and {running}", f"{card}: {{{{reason}}}}")],
+        "none",
+    )
+    return [*made, stepped(held)]
+
 
 BOARD = Board(
-    stem="benchmarks",
-    title="gpu-canary: Benchmarks",
-    question="How fast is it, against its targets and its own past?",
-    rows=(Row("About", (note("**How fast is it, against its targets and its own past?**"),)),),
+    FAMILY,
+    "gpu-canary / Benchmarks",
+    __doc__,
+    (
+        what_is_wrong(FAMILY, ABOUT, MINE),
+        Row("Against target and past", tuple(newest(speed) for speed in SPEEDS)),
+        Row("Over time", tuple(over_time(speed) for speed in SPEEDS)),
+        Row("Does it run?", (*freshness(), *skips_and_cost())),
+        Row("Conditions of the runs", conditions(), collapsed=True),
+    ),
+    (JOB, INSTANCE, checks_of(FAMILY)),
+    since="now-7d",
+    annotations=(DRIVER_CHANGED, TORCH_CHANGED),
 )

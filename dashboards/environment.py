@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dashboards.board import INSTANCE, JOB, Board, Row, annotation, checks_of
+from dashboards.board import INSTANCE, JOB, Board, Row, checks_of
+from dashboards.conditions import DRIVER_CHANGED, TORCH_CHANGED
 from dashboards.findings import CHECK, chosen, what_is_wrong
 from dashboards.lines import bounded
 from dashboards.links import from_row
@@ -16,30 +17,6 @@ ABOUT = (
     "do. What the cards do is on the dashboard **Hardware**; how fast they are, on **Benchmarks**."
 )
 DAY = 24 * 3600
-
-
-def versions_changed(metric: str, versions: str) -> str:
-    """1 for ten minutes after a check's versions became others than all those of the day before."""
-    now, before = chosen(metric), f"max_over_time({chosen(metric)}[1d] offset 10m)"
-    return f"({now} unless on ({CHECK}, {versions}) {before}) and on ({CHECK}) {before}"
-
-
-DRIVER_CHANGED = annotation(
-    "Driver changed",
-    "The driver is another one.",
-    versions_changed("gpucanary_gpu_driver_versions_info", "driver, cuda"),
-    "purple",
-    "Driver changed",
-    "{{instance}}: driver {{driver}}, CUDA {{cuda}}",
-)
-TORCH_CHANGED = annotation(
-    "torch changed",
-    "torch or its CUDA is another one.",
-    versions_changed("gpucanary_torch_import_versions_info", "torch, cuda, python"),
-    "purple",
-    "torch changed",
-    "{{instance}} {{check}}: torch {{torch}}, CUDA {{cuda}}, Python {{python}}",
-)
 
 
 def of_check(metric: str, *more: str) -> str:

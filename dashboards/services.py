@@ -190,50 +190,49 @@ def objectives() -> list[Panel]:
     return [budget, burn]
 
 
-def logs() -> list[Panel]:
-    matches = chosen("gpucanary_log_tail_matches_total", MINE)
+MATCHES = chosen("gpucanary_log_tail_matches_total", MINE)
+
+
+def matches() -> list[Panel]:
     last = chosen("gpucanary_log_tail_last_match_timestamp_seconds", MINE)
     keep = f"{CHECK}, path, class"
-    return [
-        series(
-            "Log lines that matched, a minute",
-            "Which kind of trouble do the applications' logs tell of, and how often?",
-            [Query(f"60 * sum by ({CHECK}, class) (rate({matches}[$__rate_interval]))", f"{EACH}: {{{{class}}}}")],
-            "cpm",
-        ),
-        table(
-            "Log classes",
-            "How many lines of each class came in the shown time range, and when was the last? n/a: none since the "
-            "history begins.",
-            [Query(f"max by ({keep}) (increase({matches}[$__range]))"), Query(f"1000 * max by ({keep}) ({last})")],
-            [
-                Column("instance", "Instance", links=MACHINE),
-                Column("check", "Check"),
-                Column("class", "Class"),
-                Column("path", "Log"),
-                Column("Value #A", "Lines", "none", colors=steps((None, NONE), (1, WARN))),
-                Column("Value #B", "Last", "dateTimeFromNow"),
-            ],
-            width=12,
-            height=8,
-            empty="No check of the probe `log_tail` has looked.",
-        ),
-        bounded(
-            series(
-                "Log bytes not read yet",
-                "Does the canary keep up with the log? A line that only rises: it is written faster than it is read.",
-                [
-                    Query(chosen("gpucanary_log_tail_unread_bytes", MINE), f"{EACH}: {{{{path}}}}"),
-                    Query(
-                        chosen("gpucanary_target_upper", MINE, 'metric="unread_bytes"'),
-                        f"most, {{{{severity}}}}: {EACH}",
-                    ),
-                ],
-                "bytes",
-            ),
-            "^most",
-        ),
-    ]
+    rate = series(
+        "Log lines that matched, a minute",
+        "Which kind of trouble do the applications' logs tell of, and how often?",
+        [Query(f"60 * sum by ({CHECK}, class) (rate({MATCHES}[$__rate_interval]))", f"{EACH}: {{{{class}}}}")],
+        "cpm",
+    )
+    classes = table(
+        "Log classes",
+        "How many lines of each class came in the shown time range, and when was the last? n/a: none that is remembered.",
+        [Query(f"max by ({keep}) (increase({MATCHES}[$__range]))"), Query(f"1000 * max by ({keep}) ({last})")],
+        [
+            Column("instance", "Instance", links=MACHINE),
+            Column("check", "Check"),
+            Column("class", "Class"),
+            Column("path", "Log"),
+            Column("Value #A", "Lines", "none", colors=steps((None, NONE), (1, WARN))),
+            Column("Value #B", "Last", "dateTimeFromNow"),
+        ],
+        width=12,
+        height=8,
+        empty="No check of the probe `log_tail` has looked.",
+    )
+    return [rate, classes]
+
+
+def unread() -> Panel:
+    most = chosen("gpucanary_target_upper", MINE, 'metric="unread_bytes"')
+    panel = series(
+        "Log bytes not read yet",
+        "Does the canary keep up with the log? A line that only rises: it is written faster than it is read.",
+        [
+            Query(chosen("gpucanary_log_tail_unread_bytes", MINE), f"{EACH}: {{{{path}}}}"),
+            Query(most, f"most, {{{{severity}}}}: {EACH}"),
+        ],
+        "bytes",
+    )
+    return bounded(panel, "^most")
 
 
 BOARD = Board(
@@ -244,7 +243,7 @@ BOARD = Board(
         what_is_wrong(FAMILY, ABOUT, MINE),
         Row("Answers", (answers(), *rate_and_errors(), *durations())),
         Row("Objectives and certificates", (*objectives(), certificates())),
-        Row("Logs", logs()),
+        Row("Logs", (*matches(), unread())),
     ),
     (JOB, INSTANCE, checks_of(FAMILY)),
 )
