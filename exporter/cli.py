@@ -121,6 +121,7 @@ class _Flags:
         self._add(serve, "--web.listen-address", "HOST:PORT", "where to listen; default: 127.0.0.1:19835")
         self._add(serve, "--web.config.file", "FILE", "TLS and users, in the format of Prometheus's exporter-toolkit")
         self._add(serve, "--web.external-url", "URL", "how people reach us from outside")
+        self._add(serve, "--grafana-url", "URL", "Grafana's address; alerts link to it")
         self._add(serve, "--web.route-prefix", "PATH", "prefix of all our paths; default: /")
         self._add(serve, "--storage.retention.time", "30d", "how long runs are kept; default: 30d")
         self._add(serve, "--storage.retention.size", "1GiB", "how large history may grow; default: 1GiB")
@@ -163,6 +164,11 @@ class _Flags:
         )
         demo.add_argument(
             "--speed", type=float, default=1.0, metavar="N", help="the scenario's time passes N times as fast"
+        )
+        past = "write that much past as OpenMetrics to stdout instead of serving, for promtool tsdb create-blocks-from"
+        demo.add_argument("--backfill", metavar="48h", help=past)
+        demo.add_argument(
+            "--step", metavar="280s", help="of --backfill; default: %(metavar)s, as far apart as graphs allow"
         )
         demo.add_argument("--grafana-url", default="", metavar="URL", help="Grafana's address; alerts link to it")
 

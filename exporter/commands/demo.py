@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -19,15 +20,16 @@ from exporter.config import Config, ConfigError, Storage
 from exporter.config.fleet import SELF, FleetEntry
 from exporter.config.validation import nearest
 from exporter.console import Console, Mistake
-from exporter.demo import scenario
+from exporter.demo import backfill, scenario
 from exporter.demo.hosts import Simulated
-from exporter.demo.scenario import Host
+from exporter.demo.scenario import Host, Scenario
 from exporter.machine import Machine
 from exporter.registry import Registry
 from exporter.web.listening import Unreachable, listen
 from exporter.web.server import serve
+from probes.params import parse_duration
 
-log = logging.getLogger("gpu_canary")
+LEAST_STEP, MOST_LENGTH = 5.0, 30 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -42,31 +44,51 @@ class Place:
 
 def main(args: argparse.Namespace, console: Console) -> int:
     probes = registry.load()
-    hosts = _chosen(args, probes)
+    script = _chosen(args, probes)
+    if args.backfill is not None:
+        return _backfill(args, script)
     config = flags.over(Config(grafana_url=args.grafana_url), args)
     if args.speed <= 0:
         raise Mistake(f"--speed {args.speed:g}: expected a number above 0, like 60")
     logs.set_up(config.log.level, config.log.format, console.redact)
     with tempfile.TemporaryDirectory(prefix="gpu-canary-demo-") as folder:
-        apps = _apps(hosts, config, probes, Path(folder), args.speed, console)
+        apps = _apps(script.hosts, config, probes, Path(folder), args.speed, console)
         _serve(apps, console)
     logging.shutdown()
     os._exit(0)  # the other hosts' threads serve on; they are daemons, and there is nothing to keep
 
 
-def _chosen(args: argparse.Namespace, probes: Registry) -> tuple[Host, ...]:
+def _chosen(args: argparse.Namespace, probes: Registry) -> Scenario:
     try:
-        hosts = scenario.load(args.scenario, probes.probes)
+        script = scenario.load(args.scenario, probes.probes)
     except ConfigError as error:
         raise Mistake(f"the scenario cannot be used:\n{error}") from None
-    names = [host.name for host in hosts]
+    names = [host.name for host in script.hosts]
     wanted = [name.strip() for name in args.hosts.split(",")] if args.hosts else names
     for name in wanted:
         if name not in names:
             raise Mistake(
                 f"--hosts: {name!r} is not in the scenario, which has {', '.join(names)}{nearest(name, names)}"
             )
-    return tuple(host for host in hosts if host.name in wanted)
+    return Scenario(
+        tuple(host for host in script.hosts if host.name in wanted),
+        tuple(alert for alert in script.alerts if alert.host in wanted),
+    )
+
+
+def _backfill(args: argparse.Namespace, script: Scenario) -> int:
+    """The past on stdout, so that a Prometheus that starts now has a history."""
+    try:
+        length, step = parse_duration(args.backfill), parse_duration(args.step) if args.step else backfill.STEP
+    except ValueError as error:
+        raise Mistake(str(error)) from None
+    if not LEAST_STEP <= step <= length <= MOST_LENGTH:
+        raise Mistake(
+            f"--backfill {args.backfill} --step {step:g}s: expected a step of at least {LEAST_STEP:g}s and a past that is "
+            f"longer than it, up to {MOST_LENGTH / 86400:g}d, like --backfill 48h --step 1m"
+        )
+    backfill.backfill(script.hosts, script.alerts, time.time(), length, step, sys.stdout.write)
+    return 0
 
 
 def _apps(

@@ -12,11 +12,12 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from probes.api import Duration
-from probes.params import parse_duration
+from probes.params import DURATION_PATTERN, parse_duration
 
 PAST = 7 * 86400.0  # counters began to count this long before the scenario's start
 NOISE_EVERY = 15.0  # seconds that one value of the noise lasts
 STEP = re.compile(r"\*|[^.*]+")
+DATE = re.compile(f"@(-?{DURATION_PATTERN})?")
 
 
 def parse_moment(value: object) -> float:
@@ -77,7 +78,10 @@ class Change(Strict):
         None, gt=0, description="The window comes again after this time, and came before it."
     )
     example: str = Field("", description="Another example of the probe, by its title.")
-    put: dict[Path, JsonValue] = Field({}, description="Values that stand there instead.")
+    put: dict[Path, JsonValue] = Field(
+        {},
+        description="Values that stand there instead; `@-7d` is the Unix time of that moment, `@` of the window's start.",
+    )
     times: dict[Path, Wave] = Field({}, description="Numbers there are multiplied.")
     plus: dict[Path, Wave] = Field({}, description="Numbers there are added to.")
     drop: list[Path] = Field([], description="What was never recorded.")
@@ -107,13 +111,13 @@ class Change(Strict):
         """The places that must be there; a value may be put where none was."""
         yield from (*self.times, *self.plus, *self.drop)
 
-    def apply(self, world: dict[str, Any], moment: float, seed: str) -> None:
-        """Change `world` in place, if it is time."""
+    def apply(self, world: dict[str, Any], moment: float, seed: str, unix: Callable[[float], float]) -> None:
+        """Change `world` in place, if it is time. `unix(moment)` is the Unix time of a moment."""
         since = self.since(moment)
         if since is None:
             return
         for path, value in self.put.items():
-            _put(world, path.split("."), value)
+            _put(world, path.split("."), _dated(value, moment - since, unix))
         for path, wave in self.times.items():
             _move(world, path, operator.mul, wave.at(moment, since, f"{seed} {path}"))
         for path, wave in self.plus.items():
@@ -121,6 +125,17 @@ class Change(Strict):
         for path in self.drop:
             for container, key in reversed(list(_places(world, path.split(".")))):
                 del container[key]
+
+
+def _dated(value: Any, opened: float, unix: Callable[[float], float]) -> Any:
+    """A copy with Unix times for `@-7d` (that moment of the scenario) and `@` (when the window opened)."""
+    if isinstance(value, dict):
+        return {key: _dated(inner, opened, unix) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_dated(inner, opened, unix) for inner in value]
+    if isinstance(value, str) and DATE.fullmatch(value):
+        return unix(parse_moment(value[1:]) if value != "@" else opened)
+    return value
 
 
 def leads(world: Any, path: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from exporter import runner
@@ -17,7 +17,6 @@ from exporter.registry import Registry
 from exporter.result import Check, Latest, Result
 from exporter.world.real import Doors
 from exporter.world.token import Token
-from probes.api import Json
 
 
 class Simulated(App):
@@ -35,14 +34,21 @@ class Simulated(App):
         if subject is None:  # one of the house: it asks the exporter itself
             return super().execute(check, token)
         now = time.time()
-        moment = (now - self._start) * self._speed
-        return simulated(subject, moment, now, self.journal.latest(check.name), token, self.redact)
+        moment, latest = (now - self._start) * self._speed, self.journal.latest(check.name)
+        return simulated(subject, moment, now, latest, token, self.redact, self._speed)
 
 
 def simulated(
-    subject: Subject, moment: float, now: float, latest: Latest | None, token: Token, redact: Redactor
+    subject: Subject,
+    moment: float,
+    now: float,
+    latest: Latest | None,
+    token: Token,
+    redact: Callable[[str], str] = str,
+    speed: float = 1.0,
 ) -> Result:
     """One run, judged, at `moment` seconds from the scenario's start; it says that it began at `now`, Unix time."""
-    previous: Mapping[str, Json] = latest.remembered if latest else {}
-    result = runner.run(subject.check, subject.world(moment, now, previous), token, redact)
-    return judge(replace(result, started=now), subject.check.targets)
+    check, world = subject.check, subject.world(moment, now, latest.remembered if latest else {}, speed)
+    result = runner.run(check, world, token, redact)
+    duration = result.duration if subject.took is None else subject.took
+    return judge(replace(result, started=now, duration=duration), check.targets)

@@ -34,9 +34,12 @@ class Subject:
     recordings: Mapping[str, Mapping[str, Any]]
     example: str
     changes: Sequence[Change] = ()
+    took: float | None = None  # seconds that a run seems to last
 
-    def world(self, moment: float, now: float, previous: Mapping[str, Json]) -> RecordedWorld:
+    def world(self, moment: float, now: float, previous: Mapping[str, Json], speed: float = 1.0) -> RecordedWorld:
         """The world at `moment`, seconds from the scenario's start; its clock says `now`, Unix time.
+
+        The scenario's time passes `speed` times as fast as that clock.
 
         An example that remembers something always remembers that: it shows the same in every run.
         """
@@ -47,7 +50,7 @@ class Subject:
         recorded = self.recordings[example]
         world: dict[str, Any] = _shifted(recorded, now - float(recorded.get("now", RECORDED)))
         for change in self.changes:
-            change.apply(world, moment, f"{self.host} {self.check.name}")
+            change.apply(world, moment, f"{self.host} {self.check.name}", lambda at: now + (at - moment) / speed)
         return RecordedWorld({"previous": previous, **world, "now": now})
 
 
