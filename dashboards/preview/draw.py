@@ -151,28 +151,40 @@ def _spans(points: Sequence[tuple[float, float]], step: float) -> Iterable[tuple
 
 
 def _table(shown: Json, found: Sequence[Series], window: Window, size: tuple[int, int]) -> str:
+    options = _overrides(shown)
     names, titles = _columns(shown)
-    overrides = {o["matcher"]["options"]: {p["id"]: p["value"] for p in o["properties"]} for o in _overrides(shown)}
-    rows: dict[tuple[tuple[str, str], ...], dict[str, str | float]] = {}
-    single = len({one.ref for one in found}) == 1
-    for one in found:
-        key = tuple(sorted((k, v) for k, v in one.labels.items() if k != "__name__"))
-        row = rows.setdefault(key, {**one.labels})
-        row["Value" if single else f"Value #{one.ref}"] = one.points[-1][1]
-        row[f"Value #{one.ref}"] = one.points[-1][1]
+    names = [name for name in names if not options.get(titles.get(name, name), {}).get("custom.hidden")]
+    rows = _merged(found)
     head = "".join(f"<th>{escape(titles.get(name, name))}</th>" for name in names)
     body = [
-        "<tr>"
-        + "".join(_cell(row.get(name, ""), overrides.get(titles.get(name, name), {})) for name in names)
-        + "</tr>"
-        for row in list(rows.values())[:ROWS]
+        "<tr>" + "".join(_cell(row.get(name, ""), options.get(titles.get(name, name), {})) for name in names) + "</tr>"
+        for row in rows[:ROWS]
     ]
     more = f"<p>and {len(rows) - ROWS} more</p>" if len(rows) > ROWS else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>{more}"
 
 
-def _overrides(shown: Json) -> list[Json]:
-    return [o for o in shown.get("fieldConfig", {}).get("overrides", ()) if o["matcher"]["id"] == "byName"]
+def _merged(found: Sequence[Series]) -> list[dict[str, str | float]]:
+    """Grafana's `merge`: rows that do not contradict each other in what all queries have become one."""
+    refs = {one.ref for one in found}
+    shared = set.intersection(*({*one.labels} for one in found)) - {"__name__"}
+    rows: dict[tuple[str, ...], list[dict[str, str | float]]] = {}
+    for one in found:
+        row: dict[str, str | float] = {key: value for key, value in one.labels.items() if key != "__name__"}
+        row["Value" if len(refs) == 1 else f"Value #{one.ref}"] = one.points[-1][1]
+        same = rows.setdefault(tuple(one.labels[key] for key in sorted(shared)), [])
+        fitting = next((other for other in same if all(other.get(k, v) == v for k, v in row.items())), None)
+        if fitting is None:
+            same.append(row)
+        else:
+            fitting.update(row)
+    return [row for same in rows.values() for row in same]
+
+
+def _overrides(shown: Json) -> dict[str, Json]:
+    """What is set for single columns, by their titles."""
+    found = [o for o in shown.get("fieldConfig", {}).get("overrides", ()) if o["matcher"]["id"] == "byName"]
+    return {o["matcher"]["options"]: {p["id"]: p["value"] for p in o["properties"]} for o in found}
 
 
 def _columns(shown: Json) -> tuple[list[str], dict[str, str]]:
@@ -189,7 +201,7 @@ def _cell(value: str | float, override: Json) -> str:
         word, color = found
     else:
         word = written(value, override.get("unit", "short")) if isinstance(value, float) else value
-        color = ""
+        word, color = word or str(override.get("noValue", "")), ""
     inside = escape(word)
     if override.get("links"):
         inside = f"<u>{inside}</u>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from typing import Any
 
 from dashboards.queries import Json
@@ -33,7 +34,7 @@ def written(value: float, unit: str) -> str:
     if unit in ("s", "dtdurations", "clocks"):
         return _seconds(value)
     if unit.startswith("dateTime"):
-        return f"{value / 1000:.0f}"
+        return time.strftime("%Y-%m-%d %H:%M", time.gmtime(value / 1000))
     if unit in ("bytes", "decbytes", "Bps", "binBps", "KiBs"):
         base, names = (
             (1000.0, ("B", "kB", "MB", "GB", "TB", "PB")) if unit in ("decbytes", "Bps") else (1024.0, _BINARY)
