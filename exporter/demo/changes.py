@@ -108,8 +108,9 @@ class Change(Strict):
         return passed if 0 <= passed < end - begin else None
 
     def paths(self) -> Iterator[str]:
-        """The places that must be there; a value may be put where none was."""
+        """The places that must be there; a value may be put where none was, in what is there."""
         yield from (*self.times, *self.plus, *self.drop)
+        yield from (path.rpartition(".")[0] for path in self.put if path.count(".") > 1)
 
     def apply(self, world: dict[str, Any], moment: float, seed: str, unix: Callable[[float], float]) -> None:
         """Change `world` in place, if it is time. `unix(moment)` is the Unix time of a moment."""
