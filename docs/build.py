@@ -11,6 +11,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter import history_probe, inbox_probe
 from exporter.about import Own
 from exporter.cli import EPILOG, parser
 from exporter.commands.explain import params
@@ -66,6 +67,18 @@ def reference() -> Iterator[str]:
     yield from table(("series", "type", "what it says"), sorted(house_series()))
     yield from ("", "## Rules of the house", "", "Any check can fire these.")
     for rule in HOUSE_RULES:
+        yield from of_rule(rule)
+    yield from (
+        "",
+        "## Checks that nobody configures",
+        "",
+        "`history` looks after the exporter's own file; `inbox`, with",
+    )
+    yield "`--web.enable-inbox`, after the alerts that Alertmanager sends here."
+    own = (("history", (history_probe.SIZE,)), ("inbox", (inbox_probe.ALERTS, inbox_probe.WATCHDOG)))
+    rows = ((labelled(f"gpucanary_{name}_{m.name}", m.labels), kind(m), m.help) for name, ms in own for m in ms)
+    yield from table(("series", "type", "what it says"), rows)
+    for rule in (history_probe.UNWRITTEN, inbox_probe.NO_PAGER):
         yield from of_rule(rule)
     yield ""
 

@@ -44,7 +44,10 @@ def main(args: argparse.Namespace, console: Console) -> int:
             f"{storage} cannot be written: {error.strerror}; do this as the user that runs the exporter, "
             "or give --storage.path"
         ) from None
-    _tell(read(storage), storage, console)
+    now = read(storage)
+    _tell(now, storage, console)
+    if any(one.severity == "info" for one in now):
+        console.note("no alert fires on an info finding; --severity warning makes one fire")
     if exporter is None:
         console.note(f"no exporter runs on {storage}; it counts for the next one there")
     return 0
