@@ -1,0 +1,59 @@
+"""Which exceptions do the dashboards' rules have? Each with its reason; a reviewer reads this file."""
+
+from __future__ import annotations
+
+# Series of other programs. Their job and instance are not the exporter's, so no variable selects them.
+FOREIGN = {
+    "up": "written by Prometheus for every target",
+    "ALERTS": "written by Prometheus for every alert; ours carry job and instance",
+    "ALERTS_FOR_STATE": "since when an alert is active, written by Prometheus",
+    "scrape_duration_seconds": "written by Prometheus for every scrape",
+    "scrape_samples_scraped": "written by Prometheus for every scrape",
+    "process_cpu_seconds_total": "of every exporter, by prometheus_client",
+    "process_resident_memory_bytes": "of every exporter, by prometheus_client",
+    "process_start_time_seconds": "of every exporter, by prometheus_client",
+    "process_open_fds": "of every exporter, by prometheus_client",
+    "prometheus_rule_evaluation_failures_total": "of Prometheus itself",
+    "prometheus_notifications_dropped_total": "of Prometheus itself",
+    "prometheus_notifications_errors_total": "of Prometheus itself",
+    "prometheus_notifications_sent_total": "of Prometheus itself",
+    "alertmanager_notifications_total": "of Alertmanager itself",
+    "alertmanager_notifications_failed_total": "of Alertmanager itself",
+}
+
+# Made at scrape time, from runs in progress (exporter/live.py); a test holds them against that module.
+LIVE = ("gpucanary_check_progress_ratio", "gpucanary_check_eta_seconds")
+
+# Selectors without `job=~"$job",instance=~"$instance"`: the beginning of a metric's name, or a whole selector.
+UNSELECTED = {
+    "prometheus_": "Prometheus has a job of its own",
+    "alertmanager_": "Alertmanager has a job of its own",
+    'ALERTS{alertname="GpuCanaryWatchdog",alertstate="firing"}': "it is about the rules, and has no job",
+}
+
+# Counters shown as they are, outside rate() and increase().
+BARE: dict[str, str] = {}
+
+# Our series that no panel shows.
+UNSHOWN: dict[str, str] = {
+    "gpucanary_check_duration_seconds_count": "the buckets say the same, and more",
+    "gpucanary_check_duration_seconds_sum": "the buckets say the same, and more",
+    "gpucanary_objective_ratio": "shown as what burns it: `check:gpucanary_check_failed:...`",
+    "gpucanary_host_self_resident_bytes": "process_resident_memory_bytes of the same process is on the canary's board",
+}
+
+# Panels whose colours begin at an alert's number: the numbers must be in that alert's expression.
+PAIRED = {
+    ("gpucanary-overview", "Freshness"): "GpuCanaryCheckOverdue",
+    ("gpucanary-canary", "CPU, worst host"): "GpuCanaryOverhead",
+    ("gpucanary-canary", "Memory, worst host"): "GpuCanaryOverhead",
+    ("gpucanary-canary", "CPU of the exporters"): "GpuCanaryOverhead",
+    ("gpucanary-canary", "Memory of the exporters"): "GpuCanaryOverhead",
+    ("gpucanary-canary", "What the check `host` measured of the exporter"): "GpuCanaryOverhead",
+    ("gpucanary-canary", "Scheduler lag"): "GpuCanarySchedulerLate",
+    ("gpucanary-canary", "Scheduler lag, worst host"): "GpuCanarySchedulerLate",
+}
+# Panels whose colours begin at a number that no alert has: the reason why.
+UNPAIRED: dict[tuple[str, str], str] = {}
+
+RETENTION_DAYS = 30  # the longest range a panel may look back; docker-compose.yml says how long Prometheus keeps
