@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from exporter.redaction import Redactor
 from tests.checks import check, quiet, result
 from tests.process import Exporter
 from tests.scrape import value
-from tests.test_control import alertmanager, until
+from tests.stack.servers import alertmanager, until
 from tests.web_service import Canary, answering
 
 NOW = 1_790_000_000.0
@@ -305,9 +304,6 @@ def test_the_check_of_the_house_is_there_only_with_the_inbox(tmp_path: Path) -> 
 
 
 @pytest.mark.prometheus
-@pytest.mark.skipif(
-    not shutil.which("prometheus-alertmanager"), reason="no alertmanager: apt-get install prometheus-alertmanager"
-)
 def test_a_real_alertmanager_is_heard_and_the_missing_pager_told(tmp_path: Path) -> None:
     exporter = Exporter(tmp_path, "--web.enable-inbox")
     try:

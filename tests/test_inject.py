@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter import injection
+from exporter import injection, shipped
 from exporter.about import Own
 from exporter.cli import main
 from exporter.exposition import Exposition
@@ -20,6 +20,7 @@ from exporter.result import Latest
 from tests.checks import DOWN, check, eventually, quiet, result
 from tests.process import Exporter
 from tests.scrape import assert_well_formed, value
+from tests.stack.servers import alertmanager, host, prometheus, until
 from tests.web_service import Canary, answering
 
 MADE_UP = {"check": "disk", "rule": "disk-low", "severity": "warning", "subject": "injected", "injected": "true"}
@@ -177,5 +178,39 @@ def test_it_reaches_the_scrape_of_the_running_exporter_and_never_its_results(tmp
         assert "injected" not in exporter.get("/api/v1/results?check=disk")[1]
         assert gpu_canary("inject", "--off", where) == 0
         exporter.until(lambda s: not any("injected" in dict(labels) for _, labels in s))
+    finally:
+        exporter.end()
+
+
+@pytest.mark.prometheus
+def test_it_comes_back_through_our_rules_and_alertmanager_with_its_remedy(tmp_path: Path) -> None:
+    config = tmp_path / "canary.yml"
+    config.write_text("checks: [{probe: disk, params: {path: /, minimum_free: 1B}}]\n")
+    exporter = Exporter(tmp_path, f"--config.file={config}", "--web.enable-inbox")
+    routes = (shipped.ALERTS / "alertmanager.yml").read_text().replace("exporter:19835", f"127.0.0.1:{exporter.port}")
+    rules = [
+        path for name, path in shipped.rules().items() if path.read_text().find("\ngroups:") >= 0 and "/" not in name
+    ]
+    try:
+        exporter.until(lambda s: value(s, "gpucanary_check_outcome", {"check": "disk", "outcome": "ok"}) == 1)
+        with (
+            alertmanager(tmp_path, routes) as pager,
+            prometheus(tmp_path, [f"127.0.0.1:{exporter.port}"], [host(pager)], rules) as asked,
+        ):
+            until(lambda: asked.query("gpucanary_links_info"), "the exporter is scraped")
+            begun = time.monotonic()
+            assert gpu_canary("inject", "disk-low", "--severity=critical", f"--storage.path={tmp_path / 'state'}") == 0
+            until(lambda: "GpuCanaryDiskLow" in exporter.get("/api/v1/inbox")[1], "it arrives")
+            print(f"{time.monotonic() - begun:.1f} s from `inject` to the inbox, scraped every second")
+            told = json.loads(exporter.get("/api/v1/inbox")[1])
+            until(lambda: json.loads(exporter.get("/api/v1/inbox")[1])["watchdog"], "the Watchdog arrives")
+        (alert,) = (a for a in told["alerts"] if a["name"] == "GpuCanaryDiskLow" and a["state"] == "firing")
+        assert (alert["severity"], alert["receiver"], alert["labels"]["injected"]) == ("critical", "page", "true")
+        notes = alert["annotations"]
+        assert "`" in notes["remedy"]
+        path = notes["runbook_url"].removeprefix(f"http://127.0.0.1:{exporter.port}")
+        assert path == "/runbooks/GpuCanaryDiskLow"
+        assert exporter.get(path)[0] == 200, "its runbook is there, without a network"
+        assert "pager-not-configured" in exporter.get("/checks/inbox")[1]
     finally:
         exporter.end()
