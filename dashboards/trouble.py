@@ -13,12 +13,7 @@ CHECKS = f"gpucanary_check_info{{{OF_CHECK}}}"
 ONE_CHECK = "on (job, instance, check)"
 NEVER_RAN = f"{CHECKS} unless {ONE_CHECK} gpucanary_check_last_run_timestamp_seconds{{{OF_CHECK}}}"
 IN_ERROR = f'gpucanary_check_outcome{{{OF_CHECK},outcome="error"}} == 1'
-# A blind run takes the measurements away; a deferred one leaves them. Each reason has a series once it occurred.
-BLIND = (
-    f'gpucanary_check_skips_total{{{OF_CHECK},class="blind"}}'
-    f' and {ONE_CHECK} (gpucanary_check_outcome{{{OF_CHECK},outcome="skipped"}} == 1)'
-    f" unless {ONE_CHECK} gpucanary_check_last_measured_timestamp_seconds{{{OF_CHECK}}}"
-)
+BLIND = f'gpucanary_check_skip_info{{{OF_CHECK},class="blind"}} == 1'
 
 SEVERITY = words({"critical": ("critical", BAD), "warning": ("warning", WARN), "info": ("info", NEUTRAL)})
 ANY_BAD, ANY_WARN = steps((None, GOOD), (1, BAD)), steps((None, GOOD), (1, WARN))
@@ -112,14 +107,13 @@ def _named(expr: str, kind: str, reason: str) -> str:
 
 def blind_spots() -> Panel:
     """What the canary does not see."""
-    blind = f"max by (job, instance, check, class, reason) ({BLIND})"
     broken = _named(IN_ERROR, "error", "gpu-canary itself failed: `gpu-canary run CHECK` shows how")
     never = _named(NEVER_RAN, "never ran", "no run has ended yet")
     classes = {"blind": ("blind", WARN), "error": ("error", "purple"), "never ran": ("never ran", WARN)}
     return table(
         "Blind spots",
         "Which checks say nothing about the machine, and why? `gpu-canary run CHECK` says more.",
-        (Query(with_board(f"{blind} or {broken} or {never}")),),
+        (Query(with_board(f"{BLIND} or {broken} or {never}")),),
         (
             Column("class", "State", mapping=words(classes), width=90),
             Column("instance", "Instance", links=(TO_HOST,)),

@@ -85,8 +85,11 @@ def _numbers(expr: str) -> Iterator[float]:
     numbers: list[float] = []
 
     def note(node: promql_parser.Expr) -> bool:
-        if isinstance(node, promql_parser.NumberLiteral):
-            numbers.append(node.val)
+        match node:
+            case promql_parser.NumberLiteral(val=number):
+                numbers.append(number)
+            case promql_parser.BinaryExpr(lhs=promql_parser.NumberLiteral(), rhs=promql_parser.NumberLiteral()):
+                numbers.append(node.lhs.val * node.rhs.val)  # 24 * 3600
         return True
 
     promql_parser.walk(promql_parser.parse(expr), note)

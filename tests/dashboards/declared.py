@@ -38,7 +38,6 @@ BARE: dict[str, str] = {}
 UNSHOWN: dict[str, str] = {
     "gpucanary_check_duration_seconds_count": "the buckets say the same, and more",
     "gpucanary_check_duration_seconds_sum": "the buckets say the same, and more",
-    "gpucanary_objective_ratio": "shown as what burns it: `check:gpucanary_check_failed:...`",
     "gpucanary_host_self_resident_bytes": "process_resident_memory_bytes of the same process is on the canary's board",
 }
 
@@ -50,10 +49,22 @@ PAIRED = {
     ("gpucanary-canary", "CPU of the exporters"): "GpuCanaryOverhead",
     ("gpucanary-canary", "Memory of the exporters"): "GpuCanaryOverhead",
     ("gpucanary-canary", "What the check `host` measured of the exporter"): "GpuCanaryOverhead",
+    ("gpucanary-environment", "Disks"): "GpuCanaryDiskFillsSoon",
+    ("gpucanary-hardware", "Machines"): "GpuCanaryHostMemoryHigh",
+    ("gpucanary-benchmarks", "Runs"): "GpuCanaryCheckOverdue",
+    ("gpucanary-services", "Burn of the objective"): "GpuCanaryObjectiveBurn",
     ("gpucanary-canary", "Scheduler lag"): "GpuCanarySchedulerLate",
     ("gpucanary-canary", "Scheduler lag, worst host"): "GpuCanarySchedulerLate",
 }
 # Panels whose colours begin at a number that no alert has: the reason why.
-UNPAIRED: dict[tuple[str, str], str] = {}
+SPREAD = "5 % off its best is a benchmark's usual spread: a hint, nobody is called for it"
+UNPAIRED = {
+    ("gpucanary-hardware", "Left until it slows down"): "the alert begins at 0 degrees left; 5 before that is a hint",
+    ("gpucanary-services", "Answers"): "14 days is the check's `minimum_validity`; the alert follows the rule it fires",
+    ("gpucanary-services", "Objectives"): "a quarter of the month's allowance is left: a hint, nobody is called for it",
+    ("gpucanary-benchmarks", "Matrix product: newest against target and best"): SPREAD,
+    ("gpucanary-benchmarks", "Memory: newest against target and best"): SPREAD,
+    ("gpucanary-benchmarks", "Bus: newest against target and best"): SPREAD,
+}
 
 RETENTION_DAYS = 30  # the longest range a panel may look back; docker-compose.yml says how long Prometheus keeps
