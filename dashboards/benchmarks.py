@@ -35,6 +35,7 @@ class Speed:
     metric: str
     unit: str
     labels: tuple[str, ...]
+    level: str = "check_device"  # of the recording rules in alerts/benchmarks.yml
 
     @property
     def name(self) -> str:
@@ -54,20 +55,20 @@ class Speed:
 SPEEDS = (
     Speed("Matrix product", "matmul", "flops_per_second", "flops", ("device", "dtype")),
     Speed("Memory", "memory_copy", "bytes_per_second", "Bps", ("device",)),
-    Speed("Bus", "memory_copy", "transfer_bytes_per_second", "Bps", ("direction",)),
+    Speed("Bus", "memory_copy", "transfer_bytes_per_second", "Bps", ("direction",), "check_direction"),
 )
 
 
 def newest(speed: Speed) -> Panel:
     keep = ", ".join((CHECK, *speed.labels))
     value = chosen(speed.name, MINE)
-    week, month = f"max_over_time({value}[7d])", f"max_over_time({value}[30d])"
+    week, month = f"max_over_time({value}[7d])", chosen(f"{speed.level}:{speed.name}:max_over_time30d", MINE)
     age = f"0 * {value} + on ({CHECK}) group_left () (time() - {chosen('gpucanary_check_last_measured_timestamp_seconds')})"
-    asked = (value, speed.bound("lower"), week, month, f"{value} / ({month} > 0)", age)
+    asked = (value, speed.bound("lower"), week, month, f"{value} / (({month} or {week}) > 0)", age)
     return table(
         f"{speed.title}: newest against target and best",
         "How fast was the newest run, does it meet its target, and how does it compare with the best run of 7 and 30 "
-        "days? n/a: no target is set.",
+        "days? n/a: no target is set, or the recording rules of alerts/benchmarks.yml are not loaded (30 d).",
         [Query(f"max by ({keep}) ({expr})") for expr in asked] + [Query(f"min by ({keep}) ({speed.bound('met')})")],
         [
             Column("instance", "Instance", links=MACHINE),
@@ -167,7 +168,8 @@ def skips_and_cost() -> list[Panel]:
 
 
 def conditions() -> list[Panel]:
-    running = f"on (job, instance) {chosen('gpucanary_check_progress_ratio', MINE)}"
+    held_card = chosen("gpucanary_lane_runs", 'lane=~"gpu:.+"')
+    running = f"on (job, instance) (max by (job, instance) ({held_card}) > 0)"
     card = "{{instance}} gpu {{gpu}}"
     throttled = chosen("gpucanary_gpu_throttle_active", 'reason!="gpu_idle"')
     asked = {
@@ -178,7 +180,7 @@ def conditions() -> list[Panel]:
     made = [
         series(
             title,
-            f"{question} Only while a benchmark ran on that machine.",
+            f"{question} Only while a benchmark held a card of that machine.",
             [Query(f"{chosen(f'gpucanary_gpu_{name}', *((only,) if only else ()))} and {running}", card)],
             unit,
         )
@@ -186,7 +188,7 @@ def conditions() -> list[Panel]:
     ]
     held = series(
         "Held back under the run",
-        "What kept the clocks down while a benchmark ran? 1: it did. No line: nothing did, or no benchmark ran.",
+        "What kept the clocks down while a benchmark held a card of that machine? 1: it did. No line: nothing did, or none ran.",
         [Query(f"({throttled} == 1) and {running}", f"{card}: {{{{reason}}}}")],
         "none",
     )

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from dashboards.board import Row
 from dashboards.links import BOARD_OF_CHECK, HERE, from_row, runbook
-from dashboards.panels import BAD, NEUTRAL, OUTCOMES, WARN, Column, Panel, Query, link, note, stat, states, table, words
+from dashboards.panels import (
+    BAD,
+    NEUTRAL,
+    NONE,
+    OUTCOMES,
+    WARN,
+    Column,
+    Panel,
+    Query,
+    link,
+    note,
+    stat,
+    states,
+    steps,
+    table,
+    words,
+)
 
 RANKS = {3.0: ("critical", BAD), 2.0: ("warning", WARN), 1.0: ("info", NEUTRAL)}
 OUTCOME_WORDS = {float(place): (word, color) for place, (word, color) in enumerate(OUTCOMES.items(), 1)}
@@ -109,9 +125,11 @@ def finding_counts(family: str, *more: str) -> list[Panel]:
     """How many findings fire, by severity: zero is written only where a check looked."""
     asked = {"Critical findings": ("critical", BAD), "Warnings": ("warning", WARN)}
     made = []
-    for title, (severity, _) in asked.items():
+    for title, (severity, color) in asked.items():
+        colors = steps((None, NONE), (1, color))
         selected = f'severity="{severity}"'
-        found = of_family(chosen("gpucanary_finding", selected, *more), family)
+        found = of_family(f"{chosen('gpucanary_finding', selected, *more)} == 1", family)
+        looked = of_family(chosen("gpucanary_finding", *more), family)
         question = f"How many findings of severity {severity} fire? n/a: no check looked."
-        made.append(stat(title, question, [Query(f"sum ({found})")], "none"))
+        made.append(stat(title, question, [Query(f"count({found}) or 0 * count({looked})")], "none", colors=colors))
     return made

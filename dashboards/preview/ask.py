@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,12 +63,22 @@ class Prometheus:
             if variable.get("includeAll"):
                 chosen[name] = variable.get("allValue") or EVERYTHING
                 continue
-            query = variable["query"]
-            selector, label = label_values(query["query"] if isinstance(query, dict) else query)
-            match = {"match[]": filled(selector, chosen)} if selector else {}
-            found = self.get(f"/api/v1/label/{label}/values", **match)
+            found = self._options(variable, chosen)
             chosen[name] = found[0] if found else ""
         return chosen
+
+    def _options(self, variable: Json, chosen: Mapping[str, str]) -> list[str]:
+        """What a variable may be, in order."""
+        query = variable["query"]["query"] if isinstance(variable["query"], dict) else variable["query"]
+        if asked := re.fullmatch(r"query_result\((.+)\)", query, re.DOTALL):
+            lines = [
+                _line(one["metric"]) for one in self.get("/api/v1/query", query=filled(asked[1], chosen))["result"]
+            ]
+            regex = re.compile(variable["regex"].strip("/").replace("(?<", "(?P<"))
+            return [found["value"] for found in map(regex.search, sorted(lines)) if found]
+        selector, label = label_values(query)
+        match = {"match[]": filled(selector, chosen)} if selector else {}
+        return list(self.get(f"/api/v1/label/{label}/values", **match))
 
     def answer(self, target: Target, values: Mapping[str, str], window: Window) -> list[Series]:
         """The series of one query. QueryError names the query."""
@@ -86,6 +97,11 @@ class Prometheus:
     def panel(self, panel: Json, values: Mapping[str, str], window: Window) -> list[Series]:
         """Everything one panel shows."""
         return [one for target in targets(panel) for one in self.answer(target, values, window)]
+
+
+def _line(labels: Mapping[str, str]) -> str:
+    """A series as Grafana's `query_result` writes it."""
+    return "{" + ",".join(f'{name}="{value}"' for name, value in sorted(labels.items())) + "}"
 
 
 def _series(target: Target, found: Mapping[str, Any]) -> Series:
