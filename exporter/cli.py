@@ -165,12 +165,13 @@ class _Flags:
         demo.add_argument(
             "--speed", type=float, default=1.0, metavar="N", help="the scenario's time passes N times as fast"
         )
-        past = "write that much past as OpenMetrics to stdout instead of serving, for promtool tsdb create-blocks-from"
+        past = "write that much past as OpenMetrics instead of serving, for promtool tsdb create-blocks-from"
         demo.add_argument("--backfill", metavar="48h", help=past)
         demo.add_argument(
             "--step", metavar="280s", help="of --backfill; default: %(metavar)s, as far apart as graphs allow"
         )
-        demo.add_argument("--grafana-url", default="", metavar="URL", help="Grafana's address; alerts link to it")
+        demo.add_argument("--output", metavar="FILE", help="of --backfill; default: stdout")
+        self._add(demo, "--grafana-url", "URL", "Grafana's address; alerts link to it")
 
 
 def _of_run(run: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter import config as files
-from exporter.config import Config, ConfigError, Log, Storage, Web, configured
+from exporter.config import Config, ConfigError, Log, Settings, Storage, Web, configured
 from exporter.config.document import Ledger, Node, plant
 from exporter.config.validation import validated
 from exporter.console import Mistake
@@ -80,6 +80,10 @@ def over(config: Config, args: argparse.Namespace) -> Config:
         values = validated(model, node, section, ledger)
         changes = {_key(flag): getattr(values, _key(flag)) for flag in given} if values else {}
         config = replace(config, **{section: replace(getattr(config, section), **changes)})
+    if vars(args).get("grafana_url"):
+        node = Node({"grafana_url": plant(args.grafana_url, "--grafana-url")})
+        settings = validated(Settings, node, "", ledger)
+        config = replace(config, grafana_url=settings.grafana_url) if settings else config
     if ledger.problems:
         raise ConfigError(ledger.problems)
     path = config.storage.path or str(default_storage(os.environ))

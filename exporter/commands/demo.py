@@ -47,12 +47,14 @@ def main(args: argparse.Namespace, console: Console) -> int:
     script = _chosen(args, probes)
     if args.backfill is not None:
         return _backfill(args, script)
-    config = flags.over(Config(grafana_url=args.grafana_url), args)
+    config = flags.over(Config(), args)
     if args.speed <= 0:
         raise Mistake(f"--speed {args.speed:g}: expected a number above 0, like 60")
     logs.set_up(config.log.level, config.log.format, console.redact)
     with tempfile.TemporaryDirectory(prefix="gpu-canary-demo-") as folder:
         apps = _apps(script.hosts, config, probes, Path(folder), args.speed, console)
+        for alert in script.alerts:
+            next(app for place, app in apps if place.host.name == alert.host).remember(alert)
         _serve(apps, console)
     logging.shutdown()
     os._exit(0)  # the other hosts' threads serve on; they are daemons, and there is nothing to keep
@@ -77,7 +79,7 @@ def _chosen(args: argparse.Namespace, probes: Registry) -> Scenario:
 
 
 def _backfill(args: argparse.Namespace, script: Scenario) -> int:
-    """The past on stdout, so that a Prometheus that starts now has a history."""
+    """The past as text, so that a Prometheus that starts now has a history."""
     try:
         length, step = parse_duration(args.backfill), parse_duration(args.step) if args.step else backfill.STEP
     except ValueError as error:
@@ -87,7 +89,17 @@ def _backfill(args: argparse.Namespace, script: Scenario) -> int:
             f"--backfill {args.backfill} --step {step:g}s: expected a step of at least {LEAST_STEP:g}s and a past that is "
             f"longer than it, up to {MOST_LENGTH / 86400:g}d, like --backfill 48h --step 1m"
         )
-    backfill.backfill(script.hosts, script.alerts, time.time(), length, step, sys.stdout.write)
+    if args.output is None:
+        backfill.backfill(script.hosts, script.alerts, time.time(), length, step, sys.stdout.write)
+        return 0
+    whole = Path(args.output)
+    part = whole.with_name(f"{whole.name}.part")  # nobody shall read half of it
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            backfill.backfill(script.hosts, script.alerts, time.time(), length, step, file.write)
+        part.replace(whole)
+    except OSError as error:
+        raise Mistake(f"{args.output} cannot be written: {error.strerror}; --output names another place") from None
     return 0
 
 

@@ -32,7 +32,7 @@ class HostDoor:
         seen_as = self._proc / "self"
         self._own = psutil.Process(int(os.readlink(seen_as)) if seen_as.is_symlink() else None)
         self._release = platform.release()
-        self._container = _container(self._root, self._proc, os.environ)
+        self._container = _container(self._root, self._proc, os.environ) or ("container" if rootfs else "")
         self._distribution = _distribution(Path(rootfs) if rootfs else self._root)
 
     def look(self) -> Host:
@@ -91,8 +91,9 @@ def _container(root: Path, proc: Path, environ: Mapping[str, str]) -> str:
     for mark, engine in MARKS.items():
         if (root / mark).exists():
             return engine
-    # https://systemd.io/CONTAINER_INTERFACE/ : systemd in a container leaves its name here; it calls WSL one.
-    named = _text(root / "run/systemd/container").strip()
+    # https://systemd.io/CONTAINER_INTERFACE/ : engines set $container, and systemd in a container leaves its name here; it
+    # calls WSL one. Podman's mark is in /run, which a read-only container has empty.
+    named = environ.get("container") or _text(root / "run/systemd/container").strip()
     if named:
         return "" if named == "wsl" else named
     groups = _text(proc / "1/cgroup")
