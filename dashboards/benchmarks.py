@@ -98,6 +98,8 @@ def over_time(speed: Speed) -> Panel:
             Query(speed.bound("upper"), f"most, {{{{severity}}}}: {speed.legend}"),
         ],
         speed.unit,
+        width=8,
+        height=9,
         links=LINE_ALONE,
     )
     return stepped(bounded(panel, "^(least|most)"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.board import INSTANCE, JOB, Board, Row, checks_of
 from dashboards.conditions import DRIVER_CHANGED, TORCH_CHANGED
-from dashboards.findings import CHECK, chosen, what_is_wrong
+from dashboards.findings import CHECK, chosen, outcome_column, outcome_of, what_is_wrong
 from dashboards.lines import bounded
 from dashboards.links import from_row
 from dashboards.panels import BAD, NONE, WARN, Column, Panel, Query, series, steps, table
@@ -46,7 +46,7 @@ def systems() -> Panel:
 
 def driver() -> Panel:
     cards = "gpucanary_gpu_driver_cards"
-    on_the_bus = chosen(cards, MINE, 'source="pci"')
+    on_the_bus = of_check(cards, 'source="pci"', 'vendor="nvidia"')
     fewer = steps((None, BAD), (1, NONE))
     versions = f"max by ({CHECK}, driver, cuda) ({chosen('gpucanary_gpu_driver_versions_info', MINE)})"
     return table(
@@ -54,17 +54,19 @@ def driver() -> Panel:
         "Which driver is loaded, and does it show every card? n/a: the driver does not answer, or nobody asked.",
         [
             Query(of_check(cards, 'source="nvml"')),
-            Query(f"sum by ({CHECK}) ({on_the_bus})"),
+            Query(on_the_bus),
             Query(of_check("gpucanary_gpu_driver_expected_cards")),
+            outcome_of("gpu_driver", MINE),
             Query(versions),
         ],
         [
             Column("instance", "Instance", links=MACHINE),
             Column("check", "Check"),
+            outcome_column("Value #D"),
             Column("driver", "Driver"),
             Column("cuda", "Newest CUDA"),
             Column("Value #A", "Cards shown", colors=fewer),
-            Column("Value #B", "On the bus"),
+            Column("Value #B", "NVIDIA on the bus"),
             Column("Value #C", "Expected"),
         ],
         width=12,
@@ -82,10 +84,12 @@ def torch() -> Panel:
             Query(versions),
             Query(of_check("gpucanary_torch_import_devices")),
             Query(of_check("gpucanary_torch_import_import_seconds")),
+            outcome_of("torch_import", MINE),
         ],
         [
             Column("instance", "Instance", links=MACHINE),
             Column("check", "Check"),
+            outcome_column("Value #D"),
             Column("torch", "torch"),
             Column("cuda", "Built for CUDA"),
             Column("python", "Python"),
@@ -109,10 +113,14 @@ def packages() -> Panel:
     return table(
         "Packages",
         "How many requirements are met by the Python that does the work? Which ones are not, the findings tell.",
-        by_state("gpucanary_packages_requirements", ("ok", "outdated", "missing"), CHECK),
+        [
+            *by_state("gpucanary_packages_requirements", ("ok", "outdated", "missing"), CHECK),
+            outcome_of("packages", MINE),
+        ],
         [
             Column("instance", "Instance", links=MACHINE),
             Column("check", "Check"),
+            outcome_column("Value #D"),
             Column("Value #A", "Met"),
             Column("Value #B", "Outdated", colors=some_warn),
             Column("Value #C", "Missing", colors=some_bad),
@@ -128,9 +136,14 @@ def dotenv() -> Panel:
     return table(
         "Variables of .env files",
         "How many of the watched variables are set, and well-formed? Which ones are not, the findings tell.",
-        by_state("gpucanary_dotenv_variables", ("present", "malformed", "missing"), f"{CHECK}, path"),
+        [
+            *by_state("gpucanary_dotenv_variables", ("present", "malformed", "missing"), f"{CHECK}, path"),
+            outcome_of("dotenv", MINE),
+        ],
         [
             Column("instance", "Instance", links=MACHINE),
+            Column("check", "Check"),
+            outcome_column("Value #D"),
             Column("path", "File"),
             Column("Value #A", "Present"),
             Column("Value #B", "Malformed", colors=some_warn),
@@ -153,10 +166,11 @@ def disks() -> Panel:
         "Disks",
         "How much room is left, and when does it end if it goes on like the last six hours? `Full in` is n/a where "
         "nothing is lost; a negative `In a day` is the alert GpuCanaryDiskFillsSoon, unless the trend just ended.",
-        [Query(f"max by ({keep}) ({expr})") for expr in asked],
+        [*(Query(f"max by ({keep}) ({expr})") for expr in asked), outcome_of("disk", MINE)],
         [
             Column("instance", "Instance", links=MACHINE),
             Column("check", "Check"),
+            outcome_column("Value #G"),
             Column("path", "Path"),
             Column("Value #A", "Free", "bytes"),
             Column("Value #B", "Size", "bytes"),
@@ -217,7 +231,7 @@ BOARD = Board(
     "gpu-canary / Environment",
     __doc__,
     (
-        what_is_wrong(FAMILY, ABOUT, MINE),
+        what_is_wrong(FAMILY, ABOUT, MINE, tall=12),
         Row("Versions", (systems(), driver(), torch())),
         Row("Disks", (disks(), *disk_series())),
         Row("Packages and variables", (packages(), dotenv())),

@@ -102,6 +102,17 @@ def outcome(family: str = "", *more: str) -> str:
     return of_family(f"max without (outcome) ({' or '.join(each)})", family)
 
 
+def outcome_of(probe: str, *more: str) -> Query:
+    """For a table of one probe's checks: a row for each, also where it measured nothing."""
+    checks = chosen("gpucanary_check_info", *more, f'probe="{probe}"')
+    return Query(f"max by ({CHECK}) ({outcome('', *more)} and on ({CHECK}) {checks})")
+
+
+def outcome_column(field: str) -> Column:
+    """The word for what `outcome` says in this column; `Value #A` for the first query."""
+    return Column(field, "Outcome", mapping=words(OUTCOME_WORDS))
+
+
 def outcome_timeline(family: str = "", *more: str, height: int = 8) -> Panel:
     """Which check had which outcome, when?"""
     return states(
@@ -114,10 +125,15 @@ def outcome_timeline(family: str = "", *more: str, height: int = 8) -> Panel:
     )
 
 
-def what_is_wrong(family: str, about: str, *more: str) -> Row:
+def what_is_wrong(family: str, about: str, *more: str, tall: int = 8) -> Row:
     """The first row of a family's board: what it is for, how much is wrong, what, and since when."""
     counts = finding_counts(family, *more)
-    panels = (note(about, width=16, height=4), *counts, findings_table(family, *more), outcome_timeline(family, *more))
+    panels = (
+        note(about, width=16, height=4),
+        *counts,
+        findings_table(family, *more),
+        outcome_timeline(family, *more, height=tall),
+    )
     return Row("What is wrong", panels)
 
 

@@ -35,8 +35,8 @@ BOARD = Board(
     (
         what_is_wrong(FAMILY, ABOUT),
         Row("All cards and machines", (cards.all_cards(), hosts.machines())),
-        Row("The card: $gpu", (*cards.numbers(), *cards.lines())),
-        Row("The card's soundness: link, memory, XIDs, use", soundness.panels(), collapsed=True),
+        Row("The chosen card", (*cards.numbers(), *cards.lines())),
+        Row("Is the chosen card sound? Link, memory, XIDs, use", soundness.panels(), collapsed=True),
         Row("The machine", hosts.pressure()),
         Row("The machine in detail", (*hosts.details(), *hosts.traffic()), collapsed=True),
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.board import INSTANCE, JOB, Board, Row, checks_of
-from dashboards.findings import CHECK, OUTCOME_WORDS, chosen, of_family, outcome, what_is_wrong
+from dashboards.findings import CHECK, chosen, of_family, outcome_column, outcome_of, what_is_wrong
 from dashboards.lines import bounded, stacked, stepped
 from dashboards.links import from_row, from_series
 from dashboards.panels import (
@@ -108,7 +108,6 @@ def durations() -> list[Panel]:
 
 
 def answers() -> Panel:
-    states = f"max by ({CHECK}) ({outcome(FAMILY, MINE)})"
     days = f"(min by ({CHECK}) ({chosen('gpucanary_http_tls_not_after_timestamp_seconds', MINE)}) - time()) / 86400"
     asked = ("status_code", "duration_seconds", "body_bytes", "redirects", "tls_verified")
     numbers = [Query(f"max by ({CHECK}) ({chosen(f'gpucanary_http_{name}', MINE)})") for name in asked]
@@ -116,12 +115,12 @@ def answers() -> Panel:
     expiring = steps((None, BAD), (CERTIFICATE_DAYS, NONE))
     return table(
         "Answers",
-        "What did each service answer last? n/a: nothing came, or it has none (no TLS, or no HTTP: logs).",
-        [Query(states), *numbers, Query(days), version],
+        "What did each service answer last? n/a: nothing came, or the service has none (no TLS).",
+        [outcome_of("http", MINE), *numbers, Query(days), version],
         [
             Column("instance", "Asked from", links=MACHINE),
             Column("check", "Check", links=(from_row("This service alone", "services", "instance", "check"),)),
-            Column("Value #A", "Outcome", mapping=words(OUTCOME_WORDS)),
+            outcome_column("Value #A"),
             Column("Value #B", "Status", "none"),
             Column("version", "HTTP"),
             Column("Value #C", "Time", "s"),
@@ -131,7 +130,7 @@ def answers() -> Panel:
             Column("Value #G", "Days left", "none", colors=expiring),
         ],
         height=8,
-        empty="No check of a service has run.",
+        empty="No check of the probe `http` has run.",
     )
 
 
@@ -140,7 +139,7 @@ def certificates() -> Panel:
     panel = series(
         "Days until a certificate ends",
         f"When does each certificate end? The warning comes with the check's `minimum_validity`, {CERTIFICATE_DAYS} days "
-        "unless set (dashed). `chain` is the earliest end in the whole chain.",
+        "unless set (dashed). `earliest` is the first to end in the whole chain.",
         [
             Query(left, "{{instance}} {{check}}, {{position}}"),
             Query(f"vector({CERTIFICATE_DAYS})", "least, unless set"),
@@ -231,6 +230,7 @@ def unread() -> Panel:
             Query(most, f"most, {{{{severity}}}}: {EACH}"),
         ],
         "bytes",
+        width=24,
     )
     return bounded(panel, "^most")
 
