@@ -335,10 +335,12 @@ def test_time_flies_with_speed_in_a_scenario_of_ones_own(tmp_path: Path) -> None
         settled(urls["a"], lambda s: outcome(s, "disk") == "failed")
 
 
-def test_ports_follow_one_another_from_the_one_that_was_named(tmp_path: Path) -> None:
+def test_ports_follow_one_another_and_the_past_s_page_is_in_the_inbox(tmp_path: Path) -> None:
     port = free_port()
     with demo(tmp_path, f"--web.listen-address=127.0.0.1:{port}", "--hosts=render-1,workstation") as urls:
         assert list(urls.values()) == [f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"]
+        assert "GpuCanaryServiceDown" in get(urls["render-1"])
+        assert "GpuCanaryServiceDown" not in get(urls["workstation"])
 
 
 @pytest.mark.parametrize(

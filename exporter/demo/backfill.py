@@ -18,7 +18,6 @@ from exporter.metrics import CheckSeries
 from exporter.result import Latest
 from exporter.world.token import Token
 
-JOB = "gpu-canary"
 STEP = 280.0  # seconds between scrapes: Prometheus looks back for five minutes, and two days of that are 53 MB of text
 HEARTBEAT = 290.0  # and no longer may pass until what did not change is written again
 STATES = ("check_outcome", "finding")  # most are 0 nearly always: they are written while they are not, and once after
@@ -107,7 +106,7 @@ def backfill(
     """The `length` seconds before `end` (Unix time), one scrape every `step` seconds, the last one at `end`."""
     past = Past(step)
     for host in hosts:
-        target = (("instance", host.name), ("job", JOB), *((("tier", host.tier),) if host.tier else ()))
+        target = (("instance", host.name), ("job", "gpu-canary"), *((("tier", host.tier),) if host.tier else ()))
         runs = [_Runs(subject) for subject in host.subjects]
         for number in range(int(length // step), -1, -1):
             moment = -number * step

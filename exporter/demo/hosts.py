@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from exporter import runner
 from exporter.app import App
 from exporter.config import Config
-from exporter.demo.scenario import Host
+from exporter.demo.scenario import Alert, Host
 from exporter.demo.worlds import Subject
 from exporter.judge import judge
 from exporter.redaction import Redactor
@@ -28,6 +30,20 @@ class Simulated(App):
         self._subjects = {subject.check.name: subject for subject in host.subjects}
         self._start, self._speed = start, speed
         super().__init__(config, lambda: config, registry, doors, redact)
+
+    def remember(self, alert: Alert) -> None:
+        """Show an alert of the past in the inbox, as Alertmanager would have told it when it was resolved."""
+        begin, end = (datetime.fromtimestamp(self._start + moment, UTC).isoformat() for moment in alert.during)
+        told = {
+            "status": "resolved",
+            "labels": {"alertname": alert.alert, "instance": alert.host, **alert.labels},
+            "annotations": {"summary": alert.summary},
+            "startsAt": begin,
+            "endsAt": end,
+        }
+        if self.inbox is not None:
+            delivery = {"version": "4", "receiver": "page", "alerts": [told]}
+            self.inbox.take(json.dumps(delivery).encode(), pager_elsewhere=True)
 
     def execute(self, check: Check, token: Token) -> Result:
         subject = self._subjects.get(check.name)

@@ -54,6 +54,7 @@ class Alert(Entry):
     alert: str = Field(min_length=1, description="Its name.")
     host: str = Field(description="The host it is about.")
     labels: dict[Annotated[str, Field(pattern=r"^[a-z_]+$")], str] = Field({}, description="Its other labels.")
+    summary: str = Field("", description="Its summary.")
     during: tuple[Moment, Moment] = Field(description="From when until when it fired.")
 
 
