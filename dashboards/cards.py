@@ -70,7 +70,8 @@ def held_back(*more: str) -> str:
     """The worst of what keeps each card's clocks down, as a number of HELD_BACK_WORDS; absent where it is not known."""
     active = []
     for rank, (_, _, reasons) in HELD_BACK.items():
-        of_that_rank = chosen("gpucanary_gpu_throttle_active", *more, f'reason=~"{reasons}"')
+        one_of = f'reason=~"{reasons}"' if "|" in reasons else f'reason="{reasons}"'
+        of_that_rank = chosen("gpucanary_gpu_throttle_active", *more, one_of)
         active.append(f"{rank:g} * ({of_that_rank} == 1)")
     return f"max by ({CARD}) ({' or '.join(active)} or 0 * {chosen('gpucanary_gpu_throttle_active', *more)})"
 

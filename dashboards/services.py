@@ -33,9 +33,9 @@ MACHINE = (from_row("The machine", "hardware", "instance"),)
 ONE_SERVICE = (from_series("This service alone", "services", "instance", "check"),)
 
 
-def runs(outcomes: str) -> str:
-    """Runs a second with one of these outcomes, of each check of this family."""
-    selected = chosen("gpucanary_check_runs_total", MINE, f'outcome=~"{outcomes}"')
+def runs(outcome: str) -> str:
+    """Runs a second, of each check of this family; `outcome` is a matcher."""
+    selected = chosen("gpucanary_check_runs_total", MINE, outcome)
     return of_family(f"rate({selected}[$__rate_interval])", FAMILY)
 
 
@@ -49,18 +49,20 @@ def quantile(share: float) -> Query:
 
 
 def rate_and_errors() -> list[Panel]:
-    measured = f"sum by ({CHECK}) ({runs('ok|degraded|failed')})"
+    failed, every = runs('outcome="failed"'), runs('outcome!=""')
+    looked = runs('outcome=~"ok|degraded|failed"')
+    measured = f"sum by ({CHECK}) ({looked})"
     return [
         series(
             "Runs a minute",
             "How often were the services asked, and what came out? A failing service is asked more often.",
-            [Query(f"60 * sum by (outcome) ({runs('.+')})", "{{outcome}}")],
+            [Query(f"60 * sum by (outcome) ({every})", "{{outcome}}")],
             "opm",
         ),
         series(
             "Errors",
             "Which share of the runs failed? Skipped runs and those in error are nobody's verdict and not counted.",
-            [Query(f"sum by ({CHECK}) ({runs('failed')}) / ({measured} > 0)", EACH)],
+            [Query(f"sum by ({CHECK}) ({failed}) / ({measured} > 0)", EACH)],
             "percentunit",
             links=ONE_SERVICE,
         ),
