@@ -35,9 +35,9 @@ from dashboards.working import (
 
 UNWRITTEN = f"increase(gpucanary_history_write_failures_total{{{HERE}}}[$__range])"
 # Prometheus and Alertmanager speak for themselves: they have jobs and instances of their own.
-RULE_FAILURES = "sum(increase(prometheus_rule_evaluation_failures_total[$__range]))"
-UNSENT = "sum(increase(prometheus_notifications_dropped_total[$__range]))"
-UNDELIVERED = "sum(increase(alertmanager_notifications_failed_total[$__range]))"
+RULE_FAILURES = "ceil(sum(increase(prometheus_rule_evaluation_failures_total[$__range])))"
+UNSENT = "ceil(sum(increase(prometheus_notifications_dropped_total[$__range])))"
+UNDELIVERED = "ceil(sum(increase(alertmanager_notifications_failed_total[$__range])))"
 
 
 def now() -> tuple[Panel, ...]:
@@ -73,7 +73,7 @@ def now() -> tuple[Panel, ...]:
         stat(
             "History not written",
             "How many batches could not be written to disk in this time range? Baselines miss them.",
-            (Query(f"sum({UNWRITTEN})", "batches"),),
+            (Query(f"ceil(sum({UNWRITTEN}))", "batches"),),
             colors=ANY_WARN,
         ),
         stat(

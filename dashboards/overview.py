@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.board import CHECK, INSTANCE, JOB, Board, Row, annotation
-from dashboards.findings import OUTCOME_WORDS, findings_table, outcome
+from dashboards.findings import OUTCOME_WORDS, RANKS, findings_table, outcome
 from dashboards.links import HERE, from_row, from_series, runbook, with_board
 from dashboards.panels import GOOD, WARN, Column, Panel, Query, note, series, stat, states, steps, table, words
 from dashboards.trouble import (
@@ -14,7 +14,6 @@ from dashboards.trouble import (
     NEVER_RAN,
     OF_CHECK,
     ONE_CHECK,
-    SEVERITY,
     TO_HOST,
     blind_spots,
     counted,
@@ -29,8 +28,8 @@ HOSTS = (
     f"up{{{HERE}}} and on (job, instance) last_over_time(gpucanary_build_info{{{HERE}}}[1d])"
     f' or up{{{HERE},job=~"gpu-?canary.*"}}'
 )
-ALERTS = f'ALERTS{{alertname=~"GpuCanary.+",alertstate="firing",severity=~"critical|warning|info",{HERE}}}'
-WATCHDOG = 'ALERTS{alertname="GpuCanaryWatchdog",alertstate="firing"}'  # without it nobody evaluates our rules
+# Without the Watchdog nobody evaluates our rules; without a host there is nothing to evaluate.
+WATCHDOG = f'ALERTS{{alertname="GpuCanaryWatchdog",alertstate="firing"}} and on () ({HOSTS})'
 
 
 def shown(only: str = "") -> str:
@@ -40,12 +39,14 @@ def shown(only: str = "") -> str:
 
 def banner() -> tuple[Panel, ...]:
     """Six numbers that say whether to read on."""
+    fires = f'ALERTS{{{{alertname=~"GpuCanary.+",alertstate="firing",severity="{{}}",{HERE}}}}}'
     return (
         stat(
             "Hosts",
             "Which exporters answer Prometheus? A host that was never scraped counts when its job is named gpu-canary.",
             (Query(counted(f"({HOSTS}) == 1", HOSTS), "up"), Query(counted(f"({HOSTS}) == 0", HOSTS), "down", ANY_BAD)),
             links=(from_series("Does the canary work?", "canary"),),
+            width=3,
         ),
         stat(
             "Checks",
@@ -54,6 +55,7 @@ def banner() -> tuple[Panel, ...]:
                 Query(counted(f'gpucanary_check_outcome{{{OF_CHECK},outcome="failed"}} == 1'), "failed", ANY_BAD),
                 Query(counted(f'gpucanary_check_outcome{{{OF_CHECK},outcome="degraded"}} == 1'), "degraded", ANY_WARN),
             ),
+            width=3,
         ),
         stat(
             "Findings",
@@ -68,6 +70,7 @@ def banner() -> tuple[Panel, ...]:
                     counted(f'gpucanary_finding{{{OF_CHECK},injected="",severity="warning"}} == 1'), "warning", ANY_WARN
                 ),
             ),
+            width=3,
         ),
         stat(
             "Blind checks",
@@ -78,6 +81,7 @@ def banner() -> tuple[Panel, ...]:
                 Query(counted(NEVER_RAN), "never ran", ANY_WARN),
             ),
             links=(from_series("Does the canary work?", "canary"),),
+            width=5,
         ),
         stat(
             "Targets met",
@@ -85,14 +89,16 @@ def banner() -> tuple[Panel, ...]:
             (Query(f"avg(gpucanary_target_met{{{OF_CHECK}}})", "of all targets"),),
             "percentunit",
             colors=steps((None, WARN), (1, GOOD)),
+            width=3,
         ),
         stat(
             "Alerts firing",
             "How many alerts of ours fire? n/a: this Prometheus does not evaluate our rules (no Watchdog).",
             (
-                Query(counted(f'{ALERTS.removesuffix("}")},severity="critical"}}', WATCHDOG), "critical", ANY_BAD),
-                Query(counted(f'{ALERTS.removesuffix("}")},severity="warning"}}', WATCHDOG), "warning", ANY_WARN),
+                Query(counted(fires.format("critical"), WATCHDOG), "critical", ANY_BAD),
+                Query(counted(fires.format("warning"), WATCHDOG), "warning", ANY_WARN),
             ),
+            width=3,
         ),
     )
 
@@ -116,29 +122,31 @@ def not_ok() -> Panel:
 
 def alerts() -> Panel:
     """What Alertmanager was told."""
-    since = f'ALERTS_FOR_STATE{{alertname=~"GpuCanary.+",{HERE}}} * 1000 and ignoring (alertstate) {ALERTS}'
+    of_ours = f'alertname=~"GpuCanary.+",{HERE}'
+    firing = " or ".join(
+        f'{rank:g} * ALERTS{{{of_ours},alertstate="firing",severity="{severity}"}}'
+        for rank, (severity, _) in RANKS.items()
+    )
+    page = f"({firing}) * on (job, instance) group_left (self) gpucanary_links_info{{{HERE}}}"
+    since = f'ALERTS_FOR_STATE{{{of_ours}}} * 1000 and ignoring (alertstate) ALERTS{{{of_ours},alertstate="firing"}}'
     return table(
         "Alerts firing",
         "Which alerts fire, since when, and where is their runbook?",
+        (Query(f"{page} or ignoring (self) ({firing})"), Query(since)),
         (
-            Query(
-                f"{ALERTS} * on (job, instance) group_left (self) gpucanary_links_info{{{HERE}}} or ignoring (self) {ALERTS}"
-            ),
-            Query(since),
-        ),
-        (
-            Column("severity", "Severity", mapping=SEVERITY, width=90),
+            Column("Value #A", "Severity", mapping=words(RANKS), width=90),
             Column("alertname", "Alert", links=(runbook("Runbook", "alertname"),)),
             Column("instance", "Instance", links=(TO_HOST,)),
             Column("check", "Check", links=(from_row("All of this check", "overview", "job", "instance", "check"),)),
+            Column("rule", "Rule"),
+            Column("subject", "Subject"),
+            Column("metric", "Metric"),
             Column("Value #B", "Since", "dateTimeFromNow", width=130),
             Column("job", "Job", hidden=True),
             Column("self", "Exporter", hidden=True),
         ),
-        width=16,
         empty="no alert of ours fires, or our rules are not loaded: see the number above",
         first="Severity",
-        falling=False,
     )
 
 
@@ -146,7 +154,7 @@ def muted() -> tuple[Panel, ...]:
     """What makes the other panels mean less than they say."""
     return (
         stat(
-            "In maintenance",
+            "Maintenance",
             "On which hosts is maintenance on? Their alerts are muted; measuring goes on.",
             (
                 Query(
@@ -154,16 +162,14 @@ def muted() -> tuple[Panel, ...]:
                     "{{instance}}",
                 ),
             ),
-            mapping=words({0.0: ("no host", GOOD), 1.0: ("maintenance", WARN)}),
-            width=4,
-            height=9,
+            mapping=words({0.0: ("off", GOOD), 1.0: ("on", WARN)}),
+            width=2,
         ),
         stat(
-            "Injected findings",
+            "Drills",
             "How many findings are drills (`gpu-canary inject`)? They end by themselves.",
             (Query(counted(f'gpucanary_finding{{{OF_CHECK},injected="true"}} == 1'), "drills", ANY_WARN),),
-            width=4,
-            height=9,
+            width=2,
         ),
     )
 
@@ -201,8 +207,8 @@ BOARD = Board(
     "gpu-canary: Overview",
     __doc__,
     (
-        Row("Now", (*banner(), findings_table("", CHOSEN, height=10), not_ok())),
-        Row("Alerts", (alerts(), *muted())),
+        Row("Now", (*banner(), *muted(), findings_table("", CHOSEN, height=10), not_ok())),
+        Row("Alerts", (alerts(),)),
         Row("Targets and benchmarks", (targets(), slower(), blind_spots())),
         Row("Freshness", (freshness(), note(PURPOSE))),
         Row("Every check", history(), collapsed=True),

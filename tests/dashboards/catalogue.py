@@ -88,8 +88,10 @@ def _numbers(expr: str) -> Iterator[float]:
         match node:
             case promql_parser.NumberLiteral(val=number):
                 numbers.append(number)
-            case promql_parser.BinaryExpr(lhs=promql_parser.NumberLiteral(), rhs=promql_parser.NumberLiteral()):
-                numbers.append(node.lhs.val * node.rhs.val)  # 24 * 3600
+            case promql_parser.BinaryExpr(
+                lhs=promql_parser.NumberLiteral(val=left), rhs=promql_parser.NumberLiteral(val=right)
+            ):
+                numbers.append(left * right)  # 24 * 3600
         return True
 
     promql_parser.walk(promql_parser.parse(expr), note)
