@@ -24,8 +24,10 @@ from exporter.cli import main, parser
 from exporter.config import Config
 from tests.process import ROOT, Exporter
 from tests.scrape import value
+from tests.servers import ok, serving
 
 COMMANDS = ["serve", "run", "list", "explain", "status", "maintenance", "config", "init", "verify", "version"]
+COMMANDS += ["inject", "rules", "dashboards"]
 SECRETS = {"CANARY_TOKEN": 'hunter2 "quoted\\', "CANARY_KEY": "hunter2-in-a-url"}
 CLOSED = "http://127.0.0.1:1/"
 
@@ -393,6 +395,24 @@ def test_status_asks_prometheus_whether_anybody_would_be_told(capsys: pytest.Cap
     assert (code, "write it like http://127.0.0.1:9090" in err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("flags_given", "header"),
+    [
+        (["--prometheus.bearer-file"], b"Bearer hunter2"),
+        (["--prometheus.user=me", "--prometheus.password-file"], b"Basic bWU6aHVudGVyMg=="),  # me:hunter2
+    ],
+)
+def test_status_logs_in_to_prometheus_with_a_secret_from_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, flags_given: list[str], header: bytes
+) -> None:
+    (tmp_path / "secret").write_text("hunter2\n")
+    *before, last = flags_given
+    with serving(ok(b"{}")) as server:
+        _, out, err = here(capsys, "status", "--prometheus", server.url(), *before, f"{last}={tmp_path / 'secret'}")
+    assert b"authorization: " + header.lower() in server.requests[0].lower()
+    assert "hunter2" not in out + err
+
+
 @pytest.mark.parametrize("flag", ["--url", "--prometheus"])
 def test_a_password_on_the_command_line_is_not_repeated(capsys: pytest.CaptureFixture[str], flag: str) -> None:
     code, out, err = here(capsys, "status", flag, "http://me:hunter2@127.0.0.1:1")
@@ -419,7 +439,10 @@ def test_maintenance_is_a_series_until_it_is_off(exporter: Exporter, tmp_path: P
     assert re.search(r"until .*: new driver$", out.strip())
     exporter.until(lambda s: value(s, "gpucanary_maintenance") == 1)
     assert json.loads(gpu_canary(tmp_path, "maintenance", "show", "--json", where)[1])["why"] == "new driver"
+    assert "more, alerts are mute: new driver" in gpu_canary(tmp_path, "status", where)[1]
+    assert json.loads(gpu_canary(tmp_path, "status", "--json", where)[1])["maintenance"]["why"] == "new driver"
     assert gpu_canary(tmp_path, "maintenance", "off", where)[:2] == (0, "maintenance is off\n")
+    assert "mute" not in gpu_canary(tmp_path, "status", where)[1]
     exporter.until(lambda s: value(s, "gpucanary_maintenance") == 0)
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests import web_scene
 from tests.checks import DOWN, check, quiet, result
 from tests.conftest import CHROMIUM
+from tests.deliveries import alert, message
 from tests.web_service import Canary, answering
 
 pytestmark = pytest.mark.browser
@@ -24,6 +25,7 @@ ARGUMENTS = (
 )
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
+RUNBOOKS = ["runbooks/", "runbooks/disk-low", "runbooks/GpuCanaryCheckFailing", "runbooks/nope"]
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +65,19 @@ def look(chromium):
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory):
     """The site of a machine on which everything happens at once."""
-    with answering(web_scene.scene(tmp_path_factory.mktemp("scene"), enable_lifecycle=True)) as site:
+    with answering(web_scene.scene(tmp_path_factory.mktemp("scene"), enable_lifecycle=True, enable_inbox=True)) as site:
         yield site
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["", "checks/disk", "checks/gpu", "checks/nope"])
+@pytest.mark.parametrize("path", ["", "checks/disk", "checks/gpu", "checks/nope", *RUNBOOKS])
 def test_axe_finds_no_violation(look, busy, path, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     found = axe.Axe().run(look(busy, path, scheme)).response["violations"]
     assert [(v["id"], [node["target"] for node in v["nodes"]]) for v in found] == []
 
 
-@pytest.mark.parametrize("path", ["", "checks/disk", "checks/gpu"])
+@pytest.mark.parametrize("path", ["", "checks/disk", "checks/gpu", *RUNBOOKS])
 def test_a_phone_needs_no_sideways_scrolling(look, busy, path):
     page = look(busy, path, size=PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
@@ -117,6 +119,16 @@ def test_a_result_arrives_without_a_reload(look, tmp_path):
         assert page.locator(".trouble").inner_text().count("it is gone") == 1
         assert page.evaluate("document.body.dataset.mine") == "kept", "it was not loaded anew"
         assert page.evaluate("document.activeElement.id") == "to-check-toy", "the focus stays where it was"
+
+
+def test_an_alert_arrives_without_a_reload(look, tmp_path):
+    with answering(Canary(tmp_path, check(quiet), enable_inbox=True)) as site:
+        page = look(site)
+        page.wait_for_selector("#live:has-text('live')")
+        page.evaluate("document.body.dataset.mine = 'kept'")
+        assert site.ask("/api/v1/inbox", "POST", message(alert())).status == 200
+        page.wait_for_selector(".inbox h4:has-text('The disk is low.')")
+        assert page.evaluate("document.body.dataset.mine") == "kept", "it was not loaded anew"
 
 
 def test_a_check_s_page_keeps_its_evidence_open_while_results_arrive(look, tmp_path):

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter import maintenance
+from exporter import injection, maintenance
 from exporter.interpreters import Preparation
 from exporter.judge import judge
 from exporter.registry import load
 from exporter.result import SEVERITY_OUTCOME, Check, Result, Target, worst
 from exporter.schedule import Running
 from probes.api import Finding, Measurement, Probe
+from tests.deliveries import alert, message
 from tests.web_service import Canary
 
 PROBES = load().probes
@@ -93,6 +94,10 @@ def scene(folder: Path, **web: Any) -> Canary:
     canary.due = {name: now + c.every * 0.6 for name, c in canary.checks.items()}
     canary.prepared = Preparation("preparing", 0.37, "torch 2.13.0, 1.1 of 2.9 GB")
     maintenance.begin(folder, 5400, "new riser cable")
+    injection.begin(folder, "disk", "disk-low", "critical", "injected", 540)
+    if canary.inbox is not None:
+        gone = alert("GpuCanaryServiceDown", "resolved", labels={"check": "comfyui"})
+        canary.inbox.take(message(alert(since=now - 480), gone, alert("GpuCanaryWatchdog")))
     return canary
 
 
