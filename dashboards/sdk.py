@@ -26,6 +26,7 @@ with warnings.catch_warnings():
     from grafana_foundation_sdk.models import dashboard as model
     from grafana_foundation_sdk.models import prometheus as prometheus_model
     from grafana_foundation_sdk.models import text as text_model
+    from grafana_foundation_sdk.models import units
 
 __all__ = [
     "JSONEncoder",
@@ -42,4 +43,5 @@ __all__ = [
     "text",
     "text_model",
     "timeseries",
+    "units",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.links import HERE, from_row, with_board
-from dashboards.panels import BAD, GOOD, NEUTRAL, WARN, Column, Panel, Query, steps, table, words
+from dashboards.panels import BAD, GOOD, WARN, Column, Panel, Query, steps, table, words
 from exporter import registry
 from probes import BUILTIN
 
@@ -15,7 +15,6 @@ NEVER_RAN = f"{CHECKS} unless {ONE_CHECK} gpucanary_check_last_run_timestamp_sec
 IN_ERROR = f'gpucanary_check_outcome{{{OF_CHECK},outcome="error"}} == 1'
 BLIND = f'gpucanary_check_skip_info{{{OF_CHECK},class="blind"}} == 1'
 
-SEVERITY = words({"critical": ("critical", BAD), "warning": ("warning", WARN), "info": ("info", NEUTRAL)})
 ANY_BAD, ANY_WARN = steps((None, GOOD), (1, BAD)), steps((None, GOOD), (1, WARN))
 TO_CHECK = from_row("The dashboard of this check", "", "job", "instance", "check")
 TO_HOST = from_row("Cards and host", "hardware", "job", "instance")
@@ -54,7 +53,7 @@ def targets() -> Panel:
             Column("Value #C", "At most", width=110),
             Column("Value #D", "At least", width=110),
             Column("Value #E", "Beyond", "percentunit", width=90),
-            Column("severity", "Severity", mapping=SEVERITY, width=90),
+            Column("severity", "Severity", width=90),
             Column("job", "Job", hidden=True),
             Column("board", "Board", hidden=True),
         ),
@@ -134,12 +133,12 @@ def freshness() -> Panel:
     age = f"(time() - {measured})"
     return table(
         "Freshness",
-        "How old are the measurements, against the interval of their check? From 2.5 intervals on they are overdue.",
+        "How old are the measurements, against the interval of their check? Above 250 % they are overdue.",
         (Query(with_board(f"{age} / {interval}")), Query(age), Query(interval)),
         (
             Column("instance", "Instance", links=(TO_HOST,)),
             Column("check", "Check", links=(TO_CHECK,)),
-            Column("Value #A", "Age in intervals", colors=steps((None, GOOD), (OVERDUE, WARN))),
+            Column("Value #A", "Of its interval", "percentunit", colors=steps((None, GOOD), (OVERDUE, WARN))),
             Column("Value #B", "Age", "s"),
             Column("Value #C", "Interval", "s"),
             Column("job", "Job", hidden=True),
@@ -147,5 +146,5 @@ def freshness() -> Panel:
         ),
         width=24,
         empty="no check has measured anything",
-        first="Age in intervals",
+        first="Of its interval",
     )

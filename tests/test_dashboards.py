@@ -180,6 +180,10 @@ BROKEN: list[tuple[str, Callable[[Any], object]]] = [
     ("few_panels_at_first: 21 panels", lambda b: b.update(panels=[panel(b, "Number")] * 21)),
     ("panels_explain_themselves: Lines: it needs", lambda b: put(b, "Lines.description", "")),
     ("panels_explain_themselves: Lines: no unit", lambda b: put(b, "Lines.fieldConfig.defaults.unit", "")),
+    (
+        "units_are_grafanas: Lines: Grafana has no unit 'second'",
+        lambda b: put(b, "Lines.fieldConfig.defaults.unit", "second"),
+    ),
     ("panels_explain_themselves: Rows: no words", lambda b: put(b, "Rows.fieldConfig.defaults.noValue", "")),
     (
         "panels_explain_themselves: States: a state timeline",

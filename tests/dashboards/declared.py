@@ -32,7 +32,10 @@ UNSELECTED = {
 }
 
 # Counters shown as they are, outside rate() and increase().
-BARE: dict[str, str] = {}
+BARE: dict[str, str] = {
+    "gpucanary_gpu_ecc_errors_total": "the count over a card's life is what its maker asks for",
+    "gpucanary_gpu_ecc_volatile_errors_total": "the count since the driver was loaded tells which errors are new",
+}
 
 # Our series that no panel shows.
 UNSHOWN: dict[str, str] = {

@@ -18,6 +18,7 @@ from tests.dashboards.shown import (
     labels_that_are_shown_are_there,
     links,
     numbers_are_those_of_the_alert,
+    units_are_grafanas,
 )
 
 COLUMNS, FIRST_LOOK = 24, 20
@@ -247,6 +248,7 @@ CHECKS: tuple[Callable[[Json, House], Iterator[str]], ...] = (
     links_resolve,
     queries_are_right,
     labels_that_are_shown_are_there,
+    units_are_grafanas,
     colours_are_not_the_only_sign,
     numbers_are_those_of_the_alert,
 )

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dashboards.queries import Json, filled, panels, targets
+from dashboards.sdk import units
 from tests.dashboards import promql
 from tests.dashboards.catalogue import Catalogue
 from tests.dashboards.declared import PAIRED, UNPAIRED
 from tests.dashboards.labels import labels
 
 NAMED = {"green", "orange", "red", "blue", "purple", "yellow", "text", "transparent"}  # Grafana's own, in both themes
+UNITS = {value for name, value in vars(units).items() if not name.startswith("_") and isinstance(value, str)}
 HEX = re.compile(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", re.IGNORECASE)
 BACKGROUNDS = ("#ffffff", "#181b1f")  # of a panel, light and dark
 CONTRAST = 3.0  # https://www.w3.org/TR/WCAG21/#non-text-contrast
@@ -68,6 +70,15 @@ def _labels(expr: str, house: House) -> frozenset[str] | None:
         return labels(promql.parsed(filled(expr, names, promql.MACROS), house.catalogue).root, house.catalogue)
     except (ValueError, KeyError):
         return None  # queries_are_right says so
+
+
+def units_are_grafanas(board: Json, house: House) -> Iterator[str]:
+    """dashboard-linter: panel-units. Grafana shows a unit that it does not know as text after the number."""
+    for panel in panels(board):
+        unit = panel.get("fieldConfig", {}).get("defaults", {}).get("unit")
+        for found in (unit, *overrides(panel, "unit")):
+            if found and found not in UNITS:
+                yield f"{panel['title']}: Grafana has no unit {found!r}"
 
 
 def colours_are_not_the_only_sign(board: Json, house: House) -> Iterator[str]:
