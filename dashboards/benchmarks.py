@@ -17,7 +17,7 @@ EACH = "{{instance}} {{check}}"
 MET = {0.0: ("missed", BAD), 1.0: ("met", GOOD)}
 ABOUT = (
     "The newest value of each benchmark against its targets and its best of the last weeks, what was different when it "
-    "changed, and what kept it from running. A slow card: look at its clocks and heat on **Hardware**."
+    "changed, and what kept it from running. Clocks and heat of a slow card: **Hardware**. All that is wrong: **Overview**."
 )
 MACHINE = (from_row("The machine", "hardware", "instance"),)
 ALONE = (from_row("This benchmark alone", "benchmarks", "instance", "check"),)

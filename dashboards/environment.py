@@ -13,8 +13,8 @@ FAMILY = "environment"
 MINE = 'check=~"$check"'
 MACHINE = (from_row("The machine", "hardware", "instance"),)
 ABOUT = (
-    "Driver, torch, packages, secrets and disks: what must be right before anything runs. Each finding says what to "
-    "do. What the cards do is on the dashboard **Hardware**; how fast they are, on **Benchmarks**."
+    "Driver, torch, packages, secrets and disks: what must be right before anything runs. Each finding says what to do. "
+    "What the cards do: **Hardware**. How fast they are: **Benchmarks**. All that is wrong: **Overview**."
 )
 DAY = 24 * 3600
 

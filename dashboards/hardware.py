@@ -11,8 +11,8 @@ from dashboards.findings import what_is_wrong
 
 FAMILY = "hardware"
 ABOUT = (
-    "All cards and machines, then the one card chosen under **GPU**: what it does, how near it is to its limits, and "
-    "whether it is sound. How fast it is: **Benchmarks**. Driver and torch: **Environment**."
+    "All cards and machines, then the one card chosen under GPU: what it does, how near it is to its limits, and whether "
+    "it is sound. How fast it is: **Benchmarks**. Driver and torch: **Environment**. All that is wrong: **Overview**."
 )
 # Cards that only another exporter reads count, too: alerts/peers.yml.
 ANY = '{__name__=~"gpucanary_build_info|instance_gpu:info:max"}'

@@ -34,6 +34,14 @@ def from_series(title: str, board: str, *labels: str) -> dashboard.DashboardLink
     return _to(title, board or "${__field.labels.board}", found)
 
 
+def linked(text: str) -> str:
+    """Markdown in which the names of dashboards, like **Hardware**, are links."""
+    kept = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
+    for stem in ("overview", *FAMILIES, "canary"):
+        text = text.replace(f"**{stem.capitalize()}**", f"[{stem.capitalize()}](/d/gpucanary-{stem}?{kept})")
+    return text
+
+
 def runbook(title: str, name: str) -> dashboard.DashboardLink:
     """From a row of a table that has the label `self` of gpucanary_links_info; `name` is the column of the page's name."""
     return link(title, f"${{__data.fields.self}}/runbooks/${{__data.fields.{name}}}")

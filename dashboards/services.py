@@ -24,8 +24,9 @@ FAMILY = "services"
 MINE = 'check=~"$check"'
 EACH = "{{instance}} {{check}}"
 ABOUT = (
-    "Rate, errors and duration of each service, its objective, its certificate and its log. A slow answer with a busy "
-    "card: go on to **Hardware**; a slow card: **Benchmarks**. One service alone: choose it under **Check**."
+    "Rate, errors and duration of each service, its objective, its certificate and its log. One service alone: choose it "
+    "under Check. A slow answer with a busy card: go on to **Hardware**; a slow card: **Benchmarks**; all that is wrong: "
+    "**Overview**."
 )
 CERTIFICATE_DAYS = 14  # the probe's `minimum_validity`, which alerts/services.yml follows
 FAST_BURN = 14.4  # alerts/gpucanary.yml: 2 % of a month's allowance within an hour
@@ -137,7 +138,7 @@ def answers() -> Panel:
 
 
 def certificates() -> Panel:
-    left = f"({chosen('gpucanary_http_tls_not_after_timestamp_seconds', MINE)} - time()) / 86400"
+    ends = chosen("gpucanary_http_tls_not_after_timestamp_seconds", MINE)
     panel = series(
         "Days until a certificate ends",
         f"When does each certificate end? The warning comes with the check's `minimum_validity`, {CERTIFICATE_DAYS} days "

@@ -6,9 +6,8 @@ from dashboards.board import annotation
 from dashboards.cards import CARD, MIG, THIS, this
 from dashboards.findings import chosen
 from dashboards.lines import bounded, stepped
-from dashboards.panels import BAD, NONE, WARN, Column, Panel, Query, series, stat, steps, table, words
+from dashboards.panels import Column, Panel, Query, series, stat, table, words
 
-SOME_BAD, SOME_WARN = steps((None, NONE), (1, BAD)), steps((None, NONE), (1, WARN))
 XIDS = annotation(
     "XIDs",
     "The driver reported an XID.",
@@ -61,18 +60,20 @@ def memory_errors() -> list[Panel]:
     ]
     found = table(
         "Memory rows and errors",
-        "How many errors did the memory have since the driver was loaded, in the shown time range, and how many rows were "
-        "replaced? pending waits for a reset, failure has no spare row left. n/a: the card has no ECC.",
+        "How many errors did the memory have, in the card's life, since the driver was loaded and in the shown time "
+        "range, and how many rows were replaced? pending waits for a reset, failure has no spare row left.",
         [
-            Query(f"max by (kind) ({this('remapped_rows')})"),
+            Query(f"max by (kind) ({this('ecc_errors_total')})"),
+            Query(f"max by (kind) ({this('ecc_volatile_errors_total')})"),
             Query(f"max by (kind) (increase({this('ecc_volatile_errors_total')}[$__range]))"),
-            Query(f"max by (kind) (increase({this('ecc_errors_total')}[$__range]))"),
+            Query(f"max by (kind) ({this('remapped_rows')})"),
         ],
         [
             Column("kind", "Kind"),
-            Column("Value #A", "Rows", "none", colors=SOME_WARN),
-            Column("Value #B", "New errors, driver's count", "none", colors=SOME_WARN),
-            Column("Value #C", "New errors, card's count", "none", colors=SOME_WARN),
+            Column("Value #A", "Errors in its life", "none"),
+            Column("Value #B", "Since the driver", "none"),
+            Column("Value #C", "Shown time", "none"),
+            Column("Value #D", "Rows", "none"),
         ],
         width=12,
         height=8,
