@@ -144,8 +144,8 @@ def certificates() -> Panel:
         f"When does each certificate end? The warning comes with the check's `minimum_validity`, {CERTIFICATE_DAYS} days "
         "unless set (dashed). `earliest` is the first to end in the whole chain.",
         [
-            Query(left, "{{instance}} {{check}}, {{position}}"),
-            Query(f"vector({CERTIFICATE_DAYS})", "least, unless set"),
+            Query(f"({ends} - time()) / 86400", "{{instance}} {{check}}, {{position}}"),
+            Query(f"0 * count({ends}) + {CERTIFICATE_DAYS}", "least, unless set"),
         ],
         "none",
     )
