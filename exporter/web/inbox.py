@@ -45,14 +45,22 @@ class Mailbox:
         try:
             async with self._reading, asyncio.timeout(SECONDS):
                 body = await request.body()
-                number = await self._aside(inbox.take, body, request.query_params.get("pager") == "configured")
+                taken = await self._aside(_taken, inbox, body, request.query_params.get("pager") == "configured")
         except (TimeoutError, ClientDisconnect):
             return replies.error(408, f"send the whole message within {SECONDS:g} s", {"connection": "close"})
-        except Unreadable as refusal:
-            return replies.error(400, str(refusal))
+        if isinstance(taken, str):
+            return replies.error(400, taken)
         self._service.run_now("inbox")  # so that the metrics know it too
         self._refetch()
-        return replies.data({"alerts": number})
+        return replies.data({"alerts": taken})
+
+
+def _taken(inbox: Inbox, body: bytes, pager_elsewhere: bool) -> int | str:
+    """How many alerts it held, or what was wrong. Raised to the event loop, the error would keep all that was read alive."""
+    try:
+        return inbox.take(body, pager_elsewhere)
+    except Unreadable as refusal:
+        return str(refusal)
 
 
 @dataclass(frozen=True, slots=True)
