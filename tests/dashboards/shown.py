@@ -32,6 +32,7 @@ class House:
 
 def links(panel: Json) -> Iterator[str]:
     yield from (link["url"] for link in panel.get("links") or ())
+    yield from re.findall(r"\]\(([^)]+)\)", panel.get("options", {}).get("content", ""))  # of a text
     for properties in overrides(panel, "links"):
         yield from (link["url"] for link in properties)
     yield from (link["url"] for link in panel.get("fieldConfig", {}).get("defaults", {}).get("links") or ())
