@@ -1,6 +1,6 @@
 # Every target is a command one could type. `make run` and `make test` set up what they need first.
 .DEFAULT_GOAL := help
-.PHONY: help run test setup lint types suite golden dashboards bench docs constraints
+.PHONY: help run demo test setup lint types suite golden dashboards bench docs constraints
 BIN := .venv/bin
 
 help: ## this list
@@ -9,6 +9,10 @@ help: ## this list
 run: ## start the exporter (ARGS='--config.file FILE'; TORCH=0: never install torch)
 	@deploy/setup.sh run
 	@exec $(BIN)/gpu-canary serve $(ARGS)
+
+demo: ## serve a simulated fleet with one sick host (ARGS='--scenario=sick'; docs/demo.md)
+	@deploy/setup.sh run
+	@exec $(BIN)/gpu-canary demo $(ARGS)
 
 test: lint types suite ## everything CI runs (STRICT=1: what could not run is a failure)
 

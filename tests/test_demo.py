@@ -228,6 +228,7 @@ CHECK = "hosts: [{name: a, cards: [X], checks: [{probe: gpu, changes: [%s]}]}]"
         (CHECK % "{put: {..: 1}}", "is not a place in a world"),
         (CHECK % "{times: {gpus.gpus.0.power: {swng: 1}}}", "did you mean swing?"),
         (CHECK % "{times: {gpus.gpus.0.power: .inf}}", "finite"),
+        (CHECK % "{plus: {gpus.gpus.0.power: {rate: 1e308}}}", "less than or equal to 1000000000000000000"),
         (CHECK % "{times: {gpus.gpus.0.power: {swing: 1, period: 0s}}}", "greater than 0"),
         (CHECK % "{during: [2h, 1h]}", "the earlier one first"),
         (CHECK % "{during: [5, 10]}", "is not a duration"),
@@ -348,6 +349,8 @@ def test_ports_follow_one_another_and_the_past_s_page_is_in_the_inbox(tmp_path: 
     [
         (("--scenario=/nowhere.yml",), "/nowhere.yml: cannot be read"),
         (("--hosts=rendr-2",), "did you mean render-2?"),
+        (("--web.listen-address=127.0.0.1:65534",), "begin at a lower one"),
+        (("--backfill=30d",), "up to 7d"),
         (("--speed=0",), "expected a number above 0"),
         (("--backfill=2 days",), "is not a duration"),
         (("--backfill=1h", "--step=1s"), "expected a step of at least 5s"),

@@ -21,6 +21,7 @@ from exporter.config.fleet import SELF, FleetEntry
 from exporter.config.validation import nearest
 from exporter.console import Console, Mistake
 from exporter.demo import backfill, scenario
+from exporter.demo.changes import PAST
 from exporter.demo.hosts import Simulated
 from exporter.demo.scenario import Host, Scenario
 from exporter.machine import Machine
@@ -29,7 +30,7 @@ from exporter.web.listening import Unreachable, listen
 from exporter.web.server import serve
 from probes.params import parse_duration
 
-LEAST_STEP, MOST_LENGTH = 5.0, 30 * 86400.0
+LEAST_STEP, LAST_PORT = 5.0, 65535
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,10 @@ def _backfill(args: argparse.Namespace, script: Scenario) -> int:
         length, step = parse_duration(args.backfill), parse_duration(args.step) if args.step else backfill.STEP
     except ValueError as error:
         raise Mistake(str(error)) from None
-    if not LEAST_STEP <= step <= length <= MOST_LENGTH:
+    if not LEAST_STEP <= step <= length <= PAST:
         raise Mistake(
             f"--backfill {args.backfill} --step {step:g}s: expected a step of at least {LEAST_STEP:g}s and a past that is "
-            f"longer than it, up to {MOST_LENGTH / 86400:g}d, like --backfill 48h --step 1m"
+            f"longer than it, up to {PAST / 86400:g}d, like --backfill 48h --step 1m"
         )
     if args.output is None:
         backfill.backfill(script.hosts, script.alerts, time.time(), length, step, sys.stdout.write)
@@ -125,6 +126,8 @@ def _places(hosts: Sequence[Host], config: Config) -> list[Place]:
     name, _, first = config.web.listen_address.rpartition(":")
     outside = urlsplit(config.web.external_url).hostname
     reached = outside or (name if name not in ("", "0.0.0.0", "[::]") else socket.gethostname())  # noqa: S104  # compared
+    if int(first) + len(hosts) - 1 > LAST_PORT:
+        raise Mistake(f"{len(hosts)} hosts need {len(hosts)} ports from {first} upwards; begin at a lower one, or at 0")
     places = []
     for number, host in enumerate(hosts):
         listeners = listen(f"{name}:{int(first) + number if int(first) else 0}")

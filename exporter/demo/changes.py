@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, f
 from probes.api import Duration
 from probes.params import DURATION_PATTERN, parse_duration
 
-PAST = 7 * 86400.0  # counters began to count this long before the scenario's start
+PAST = 7 * 86400.0  # counters began to count this long before the scenario's start, and no backfill begins earlier
 NOISE_EVERY = 15.0  # seconds that one value of the noise lasts
 STEP = re.compile(r"\*|[^.*]+")
 DATE = re.compile(f"@(-?{DURATION_PATTERN})?")
@@ -38,7 +38,7 @@ def parse_path(value: object) -> str:
 
 Moment = Annotated[float, BeforeValidator(parse_moment)]
 Path = Annotated[str, BeforeValidator(parse_path)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e18, le=1e18)]  # so that nothing made of it is infinite
 
 
 class Strict(BaseModel):
