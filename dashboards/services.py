@@ -148,6 +148,7 @@ def certificates() -> Panel:
             Query(f"0 * count({ends}) + {CERTIFICATE_DAYS}", "least, unless set"),
         ],
         "none",
+        width=24,
     )
     return bounded(panel, "^least")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.error import HTTPError
@@ -71,11 +71,8 @@ class Prometheus:
         """What a variable may be, in order."""
         query = variable["query"]["query"] if isinstance(variable["query"], dict) else variable["query"]
         if asked := re.fullmatch(r"query_result\((.+)\)", query, re.DOTALL):
-            lines = [
-                _line(one["metric"]) for one in self.get("/api/v1/query", query=filled(asked[1], chosen))["result"]
-            ]
-            regex = re.compile(variable["regex"].strip("/").replace("(?<", "(?P<"))
-            return [found["value"] for found in map(regex.search, sorted(lines)) if found]
+            answer = self.get("/api/v1/query", query=filled(asked[1], chosen))
+            return [value for _, value in matching(variable["regex"], [one["metric"] for one in answer["result"]])]
         selector, label = label_values(query)
         match = {"match[]": filled(selector, chosen)} if selector else {}
         return list(self.get(f"/api/v1/label/{label}/values", **match))
@@ -99,9 +96,11 @@ class Prometheus:
         return [one for target in targets(panel) for one in self.answer(target, values, window)]
 
 
-def _line(labels: Mapping[str, str]) -> str:
-    """A series as Grafana's `query_result` writes it."""
-    return "{" + ",".join(f'{name}="{value}"' for name, value in sorted(labels.items())) + "}"
+def matching(regex: str, found: Iterable[Mapping[str, str]]) -> list[tuple[str, str]]:
+    """Text and value of each option that Grafana reads from the series of a `query_result`, by text."""
+    lines = ["{" + ",".join(f'{name}="{value}"' for name, value in sorted(one.items())) + "}" for one in found]
+    pattern = re.compile(regex.strip("/").replace("(?<", "(?P<"))
+    return sorted((hit["text"], hit["value"]) for hit in map(pattern.search, lines) if hit)
 
 
 def _series(target: Target, found: Mapping[str, Any]) -> Series:
