@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.board import CHECK, INSTANCE, JOB, Board, Row, annotation
-from dashboards.links import HERE, from_row
+from dashboards.links import HERE, from_row, linked
 from dashboards.panels import (
     BAD,
     GOOD,
@@ -151,7 +151,7 @@ def exporters() -> Panel:
 PURPOSE = """
 Whether the canary itself can be believed: are checks run in time, is history written, do rules and notifications work,
 and does the exporter keep its promise of 2 % of one core and 100 MB? What Prometheus and Alertmanager say about
-themselves is there once they are scraped too (`deploy/prometheus` does that).
+themselves is there once they are scraped too (`deploy/prometheus` does that). What is wrong on the hosts: **Overview**.
 """
 
 BOARD = Board(
@@ -162,7 +162,7 @@ BOARD = Board(
         Row("Now", (*now(), exporters())),
         Row("Cost", cost()[:2]),
         Row("Runs", runs()),
-        Row("Checks", (checks(), note(PURPOSE))),
+        Row("Checks", (checks(), note(linked(PURPOSE)))),
         Row("Schedule", schedule(), collapsed=True),
         Row("Scrapes and the process", cost()[2:], collapsed=True),
         Row("Rules, notifications, config", delivery(), collapsed=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.board import CHECK, INSTANCE, JOB, Board, Row, annotation
 from dashboards.findings import OUTCOME_WORDS, RANKS, findings_table, outcome
-from dashboards.links import HERE, from_row, from_series, runbook, with_board
+from dashboards.links import HERE, from_row, from_series, linked, runbook, with_board
 from dashboards.panels import GOOD, WARN, Column, Panel, Query, note, series, stat, states, steps, table, words
 from dashboards.trouble import (
     ANY_BAD,
@@ -175,9 +175,10 @@ def muted() -> tuple[Panel, ...]:
 
 
 PURPOSE = """
-One look at all hosts: what is wrong, where, since when and what to do. Names of hosts, checks and rules are links: to
-the cards and the host, to the dashboard of the check's family, to the runbook that the exporter serves. **n/a** means
-that nothing was measured; it is never a healthy zero. The other dashboards are behind *gpu-canary*, top right.
+One look at all hosts. Names of hosts, checks and rules are links: to the cards and the host, to the dashboard of the
+check's family, to the runbook that the exporter serves. **n/a** means that nothing was measured; it is never a healthy
+zero. Next: **Environment** (is the machine set up right?), **Hardware** (cards and host), **Benchmarks** (how fast?),
+**Services** (do they answer?), **Canary** (does the canary itself work?).
 """
 
 
@@ -210,7 +211,7 @@ BOARD = Board(
         Row("Now", (*banner(), *muted(), findings_table("", CHOSEN, height=10), not_ok())),
         Row("Alerts", (alerts(),)),
         Row("Targets and benchmarks", (targets(), slower(), blind_spots())),
-        Row("Freshness", (freshness(), note(PURPOSE))),
+        Row("Freshness", (freshness(), note(linked(PURPOSE)))),
         Row("Every check", history(), collapsed=True),
     ),
     variables=(JOB, INSTANCE, CHECK),
