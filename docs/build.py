@@ -68,13 +68,8 @@ def reference() -> Iterator[str]:
     yield from ("", "## Rules of the house", "", "Any check can fire these.")
     for rule in HOUSE_RULES:
         yield from of_rule(rule)
-    yield from (
-        "",
-        "## Checks that nobody configures",
-        "",
-        "`history` looks after the exporter's own file; `inbox`, with",
-    )
-    yield "`--web.enable-inbox`, after the alerts that Alertmanager sends here."
+    yield from ("", "## Checks that nobody configures", "")
+    yield "`history` looks after the exporter's own file; `inbox`, with `--web.enable-inbox`, after what Alertmanager sends."
     own = (("history", (history_probe.SIZE,)), ("inbox", (inbox_probe.ALERTS, inbox_probe.WATCHDOG)))
     rows = ((labelled(f"gpucanary_{name}_{m.name}", m.labels), kind(m), m.help) for name, ms in own for m in ms)
     yield from table(("series", "type", "what it says"), rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import time
@@ -244,6 +245,19 @@ def test_a_message_that_does_not_arrive_holds_nobody_up(site, monkeypatch):
     for connection in connections:
         connection.close()
     assert site.ask("/api/v1/inbox", "POST", message(alert())).status == 200
+
+
+def test_nothing_of_a_refused_message_is_kept(site):
+    body = b'{"version":"4","alerts":[' + b"[]," * 50_000 + b"[]]}"
+    gc.collect()
+    gc.disable()  # what is left over must need no collector: it comes too late for those who send much
+    try:
+        before = len(gc.get_objects())
+        for _ in range(4):
+            assert site.ask("/api/v1/inbox", "POST", body).status == 400
+        assert len(gc.get_objects()) - before < 50_000
+    finally:
+        gc.enable()
 
 
 def test_a_page_from_elsewhere_cannot_write_here(site):
