@@ -225,6 +225,10 @@ BROKEN: list[tuple[str, Callable[[Any], object]]] = [
         lambda b: put(b, "Rows.links", [{"url": "/d/gpucanary-small?x=${__data.fields.gpu}"}]),
     ),
     (
+        "labels_that_are_shown_are_there: Rows: columns name ['Value #B']",
+        lambda b: put(b, "Rows.transformations.1.options.include.names", ["instance", "Value #B"]),
+    ),
+    (
         "colours_are_not_the_only_sign: States: a mapped",
         lambda b: put(b, "States.fieldConfig.defaults.mappings.0.options.0.text", ""),
     ),

@@ -155,6 +155,10 @@ def _table(shown: Json, found: Sequence[Series], window: Window, size: tuple[int
     names, titles = _columns(shown)
     names = [name for name in names if not options.get(titles.get(name, name), {}).get("custom.hidden")]
     rows = _merged(found)
+    for order in reversed(shown["options"].get("sortBy") or ()):
+        by = next((name for name in names if titles.get(name, name) == order["displayName"]), "")
+        there = sorted((row for row in rows if by in row), key=lambda row: row[by], reverse=bool(order.get("desc")))
+        rows = [*there, *(row for row in rows if by not in row)]
     head = "".join(f"<th>{escape(titles.get(name, name))}</th>" for name in names)
     body = [
         "<tr>" + "".join(_cell(row.get(name, ""), options.get(titles.get(name, name), {})) for name in names) + "</tr>"

@@ -56,11 +56,14 @@ def labels_that_are_shown_are_there(board: Json, house: House) -> Iterator[str]:
             if found is not None and missing:
                 yield f"{panel['title']} {target.ref}: its legend names {sorted(missing)}, which its series lack"
         named = {name for url in links(panel) for name in re.findall(r"__(?:data\.fields|field\.labels)\.(\w+)", url)}
-        for change in panel.get("transformations") or ():
-            columns = (
-                change["options"].get("include", {}).get("names", ()) if change["id"] == "filterFieldsByName" else ()
-            )
-            named |= {column for column in columns if not column.startswith(("Value", "Time"))}
+        changes = [c["options"] for c in panel.get("transformations") or () if c["id"] == "filterFieldsByName"]
+        shown = {name for options in changes for name in options["include"]["names"]}
+        columns = {name for name in shown if name.startswith("Value")}
+        named |= shown - columns - {"Time"}
+        refs = [target.ref for target in targets(panel)]
+        numbers = {"Value"} if len(refs) == 1 else {f"Value #{ref}" for ref in refs}
+        if columns - numbers:
+            yield f"{panel['title']}: columns name {sorted(columns - numbers)}; its queries give {sorted(numbers)}"
         if not any_label and named - there:
             yield f"{panel['title']}: columns or links name {sorted(named - there)}, which its series lack"
 
