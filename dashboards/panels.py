@@ -196,7 +196,8 @@ class Column:
     colors: dashboard.ThresholdsConfig | None = None
 
     def properties(self) -> list[model.DynamicConfigValue]:
-        found: list[model.DynamicConfigValue] = []
+        # of a cell: the table's own text for no data is about all of it
+        found = [model.DynamicConfigValue(id_val="noValue", value=NOTHING)]
         if self.unit:
             found.append(model.DynamicConfigValue(id_val="unit", value=self.unit))
         if self.mapping:
@@ -218,8 +219,6 @@ class Column:
         if self.hidden:  # the first for Grafana up to 12.1, the second from 12.2 on
             found.append(model.DynamicConfigValue(id_val="custom.hidden", value=True))
             found.append(model.DynamicConfigValue(id_val="custom.hideFrom", value={"viz": True}))
-        if found:  # the table's own text for no data is about all of it, not about a cell
-            found.append(model.DynamicConfigValue(id_val="noValue", value=NOTHING))
         return found
 
 
@@ -262,8 +261,7 @@ def table(
     if first:
         builder = builder.sort_by([common.TableSortByFieldState().display_name(first).desc(falling)])
     for column in columns:
-        if column.properties():
-            builder = builder.override_by_name(column.title, column.properties())
+        builder = builder.override_by_name(column.title, column.properties())
     return _finished(builder, title, question, queries, width, height, as_table=True)
 
 
