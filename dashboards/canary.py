@@ -17,6 +17,7 @@ from dashboards.panels import (
     table,
     words,
 )
+from dashboards.trouble import HOSTS
 from dashboards.working import (
     ANY_BAD,
     ANY_WARN,
@@ -126,15 +127,17 @@ def exporters() -> Panel:
     started = f"process_start_time_seconds{{{HERE}}} * 1000 and on (job, instance) {build}"
     return table(
         "Exporters",
-        "Which versions run where, since when, with which config, and where is their status page?",
+        "Which exporters answer, which versions run where, since when, with which config, and where is their status page?",
         (
             Query(
                 f"{build} * on (job, instance) group_left (self) gpucanary_links_info{{{HERE}}} or ignoring (self) {build}"
             ),
             Query(started),
             Query(loaded),
+            Query(HOSTS),
         ),
         (
+            Column("Value #D", "Answers", mapping=words({0.0: ("down", BAD), 1.0: ("up", GOOD)}), width=90),
             Column("instance", "Instance", links=(from_row("What is wrong there?", "overview", "job", "instance"),)),
             Column("version", "Version"),
             Column("python", "Python"),
@@ -145,6 +148,8 @@ def exporters() -> Panel:
         ),
         height=7,
         empty="no exporter is scraped",
+        first="Answers",
+        falling=False,
     )
 
 

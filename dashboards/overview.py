@@ -23,11 +23,6 @@ from dashboards.trouble import (
 )
 
 CHOSEN = 'check=~"$check"'
-# Hosts that were scraped within a day, and those that never answered but are scraped by a job of our name.
-HOSTS = (
-    f"up{{{HERE}}} and on (job, instance) last_over_time(gpucanary_build_info{{{HERE}}}[1d])"
-    f' or up{{{HERE},job=~"gpu-?canary.*"}}'
-)
 # Without the Watchdog nobody evaluates our rules; without a host there is nothing to evaluate.
 WATCHDOG = f'ALERTS{{alertname="GpuCanaryWatchdog",alertstate="firing"}} and on () ({HOSTS})'
 
@@ -128,7 +123,7 @@ def alerts() -> Panel:
         for rank, (severity, _) in RANKS.items()
     )
     page = f"({firing}) * on (job, instance) group_left (self) gpucanary_links_info{{{HERE}}}"
-    since = f'ALERTS_FOR_STATE{{{of_ours}}} * 1000 and ignoring (alertstate) ALERTS{{{of_ours},alertstate="firing"}}'
+    since = f'ALERTS_FOR_STATE{{{of_ours}}} * 1000 and ignoring (alertstate) ALERTS{{{of_ours},alertstate="firing",severity!="none"}}'
     return table(
         "Alerts firing",
         "Which alerts fire, since when, and where is their runbook?",

@@ -11,6 +11,11 @@ OVERDUE = 2.5  # intervals, GpuCanaryCheckOverdue
 OF_CHECK = f'{HERE},check=~"$check"'
 CHECKS = f"gpucanary_check_info{{{OF_CHECK}}}"
 ONE_CHECK = "on (job, instance, check)"
+# Hosts that were scraped within a day, and those that never answered but are scraped by a job of our name.
+HOSTS = (
+    f"up{{{HERE}}} and on (job, instance) last_over_time(gpucanary_build_info{{{HERE}}}[1d])"
+    f' or up{{{HERE},job=~"gpu-?canary.*"}}'
+)
 NEVER_RAN = f"{CHECKS} unless {ONE_CHECK} gpucanary_check_last_run_timestamp_seconds{{{OF_CHECK}}}"
 IN_ERROR = f'gpucanary_check_outcome{{{OF_CHECK},outcome="error"}} == 1'
 BLIND = f'gpucanary_check_skip_info{{{OF_CHECK},class="blind"}} == 1'

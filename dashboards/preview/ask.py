@@ -63,11 +63,11 @@ class Prometheus:
             if variable.get("includeAll"):
                 chosen[name] = variable.get("allValue") or EVERYTHING
                 continue
-            found = self._options(variable, chosen)
+            found = self.options(variable, chosen)
             chosen[name] = found[0] if found else ""
         return chosen
 
-    def _options(self, variable: Json, chosen: Mapping[str, str]) -> list[str]:
+    def options(self, variable: Json, chosen: Mapping[str, str]) -> list[str]:
         """What a variable may be, in order."""
         query = variable["query"]["query"] if isinstance(variable["query"], dict) else variable["query"]
         if asked := re.fullmatch(r"query_result\((.+)\)", query, re.DOTALL):

@@ -22,9 +22,9 @@ from tests.process import free_port
 
 
 @contextmanager
-def running(folder: Path, name: str, *flags: str) -> Iterator[str]:
+def running(folder: Path, name: str, *flags: str, port: int = 0) -> Iterator[str]:
     """A real server on a port of its own, until the end of the block. Yields its URL once it is ready."""
-    binary, port = shutil.which(name), free_port()
+    binary, port = shutil.which(name), port or free_port()
     if binary is None:
         pytest.skip(f"{name} is not installed")
     url = f"http://127.0.0.1:{port}"
@@ -110,7 +110,9 @@ def prometheus(
     flags: Sequence[str] = (),
     **more: Any,
 ) -> Iterator[Asked]:
-    """Prometheus that scrapes `targets` (HOST:PORT) as job gpu-canary; `more`: further keys of its config."""
+    """Prometheus that scrapes itself, and `targets` (HOST:PORT) as job gpu-canary; `more`: further keys of its config."""
+    port = free_port()
+    itself = {"job_name": "prometheus", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
     static = [{"targets": list(targets), "labels": labels or {}}]
     config: dict[str, Any] = {
         "global": {"scrape_interval": interval, "scrape_timeout": "1s", "evaluation_interval": interval},
@@ -119,9 +121,10 @@ def prometheus(
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(managers)}]}]} if managers else {},
         **more,
     }
+    config["scrape_configs"] = [*config["scrape_configs"], itself]
     (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
     own = (f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}")
-    with running(folder, "prometheus", *own, "--rules.alert.resend-delay=1s", *flags) as url:
+    with running(folder, "prometheus", *own, "--rules.alert.resend-delay=1s", *flags, port=port) as url:
         yield Asked(url)
 
 

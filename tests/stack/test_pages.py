@@ -22,7 +22,9 @@ from tests.stack.servers import Asked, Webhook, alertmanager, host, prometheus, 
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.nvml, pytest.mark.timeout(300)]
 
-RULES = tuple(ALERTS / f"{name}.yml" for name in ("gpucanary", "environment", "hardware", "services"))
+RULES = tuple(
+    ALERTS / f"{name}.yml" for name in ("gpucanary", "environment", "hardware", "benchmarks", "services", "peers")
+)
 INBOX = "http://exporter:19835/api/v1/inbox"
 BUDGET = 15.0  # seconds from breach to page, with 5 s scrape and evaluation (DESIGN.md section 10)
 CONFIG = """
