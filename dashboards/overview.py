@@ -10,6 +10,7 @@ from dashboards.trouble import (
     ANY_BAD,
     ANY_WARN,
     BLIND,
+    HOSTS,
     IN_ERROR,
     NEVER_RAN,
     OF_CHECK,
