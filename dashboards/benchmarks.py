@@ -19,6 +19,7 @@ ABOUT = (
     "The newest value of each benchmark against its targets and its best of the last weeks, what was different when it "
     "changed, and what kept it from running. Clocks and heat of a slow card: **Hardware**. All that is wrong: **Overview**."
 )
+CARD = "{{instance}} gpu {{gpu}}"
 MACHINE = (from_row("The machine", "hardware", "instance"),)
 ALONE = (from_row("This benchmark alone", "benchmarks", "instance", "check"),)
 LINE_ALONE = (from_series("This benchmark alone", "benchmarks", "instance", "check"),)
@@ -170,31 +171,36 @@ def skips_and_cost() -> list[Panel]:
 
 
 def conditions() -> list[Panel]:
+    """What the cards were like under the runs, which are short: each step of the graph looks every 30 seconds."""
+    began, took = "gpucanary_check_last_measured_timestamp_seconds", "gpucanary_check_last_duration_seconds"
+    ended = of_family(f"{chosen(began, MINE)} + {chosen(took, MINE)}", FAMILY)
+    just_ended = f"on (job, instance) (max by (job, instance) ({ended}) > time() - 60)"
     held_card = chosen("gpucanary_lane_runs", 'lane=~"gpu:.+"')
     running = f"on (job, instance) (max by (job, instance) ({held_card}) > 0)"
-    card = "{{instance}} gpu {{gpu}}"
-    throttled = chosen("gpucanary_gpu_throttle_active", 'reason!="gpu_idle"')
-    asked = {
-        "Clock under the run": ("clock_hertz", "hertz", 'domain="sm"', "Did the card run at its usual clock?"),
-        "Temperature under the run": ("temperature_celsius", "celsius", "", "Was the card hotter than usual?"),
-        "Power under the run": ("power_watts", "watt", "", "Did the card get the power it usually has?"),
-    }
+    held_back = chosen("gpucanary_gpu_throttle_active", 'reason!="gpu_idle"') + " == 1"
+    clock = chosen("gpucanary_gpu_clock_hertz", 'domain="sm"')
+    after = "The peak of the minute before, asked within a minute after a benchmark ended on that machine."
+    under = "While a benchmark held a card of that machine; no line: no scrape fell into a run."
+    asked = (
+        ("Heat of the runs", "hotter", "gpucanary_gpu_temperature_peak_celsius", "celsius"),
+        ("Power of the runs", "given less power", "gpucanary_gpu_power_peak_watts", "watt"),
+    )
     made = [
         series(
             title,
-            f"{question} Only while a benchmark held a card of that machine.",
-            [Query(f"{chosen(f'gpucanary_gpu_{name}', *((only,) if only else ()))} and {running}", card)],
+            f"Was a card {how} than in earlier runs? {after}",
+            [Query(f"max_over_time(({chosen(name)} and {just_ended})[$__rate_interval:30s])", CARD)],
             unit,
         )
-        for title, (name, unit, only, question) in asked.items()
+        for title, how, name, unit in asked
     ]
-    held = series(
-        "Held back under the run",
-        "What kept the clocks down while a benchmark held a card of that machine? 1: it did. No line: nothing did, or none ran.",
-        [Query(f"({throttled} == 1) and {running}", f"{card}: {{{{reason}}}}")],
-        "none",
-    )
-    return [*made, stepped(held)]
+    clocks = Query(f"avg_over_time(({clock} and {running})[$__rate_interval:30s])", CARD)
+    reasons = Query(f"max_over_time((({held_back}) and {running})[$__rate_interval:30s])", f"{CARD}: {{{{reason}}}}")
+    return [
+        *made,
+        series("Clock under the runs", f"Did the card run at its usual clock? {under}", [clocks], "hertz"),
+        series("Held back under the runs", f"What kept the clocks down? 1: it did. {under}", [reasons], "none"),
+    ]
 
 
 BOARD = Board(

@@ -11,7 +11,7 @@ from dashboards.panels import Column, Panel, Query, series, stat, table, words
 XIDS = annotation(
     "XIDs",
     "The driver reported an XID.",
-    f"time() - {chosen('gpucanary_gpu_xid_last_timestamp_seconds', THIS)} < 120",
+    f"time() - {chosen('gpucanary_gpu_xid_last_timestamp_seconds', THIS)} < 300",
     "orange",
     "XID {{xid}}",
     "{{instance}} gpu {{gpu}}",
