@@ -24,6 +24,9 @@ from dashboards.trouble import (
 )
 
 CHOSEN = 'check=~"$check"'
+# A check that is blind has neither: what nobody looked at is not well.
+MEASURED = f"gpucanary_check_last_measured_timestamp_seconds{{{OF_CHECK}}}"
+JUDGED = f"gpucanary_finding{{{OF_CHECK}}}"
 # Without the Watchdog nobody evaluates our rules; without a host there is nothing to evaluate.
 WATCHDOG = f'ALERTS{{alertname="GpuCanaryWatchdog",alertstate="firing"}} and on () ({HOSTS})'
 
@@ -46,24 +49,32 @@ def banner() -> tuple[Panel, ...]:
         ),
         stat(
             "Checks",
-            "How many checks fail now, and how many are degraded? n/a: no check is scraped.",
+            "How many checks fail now, and how many are degraded? n/a: no check has looked.",
             (
-                Query(counted(f'gpucanary_check_outcome{{{OF_CHECK},outcome="failed"}} == 1'), "failed", ANY_BAD),
-                Query(counted(f'gpucanary_check_outcome{{{OF_CHECK},outcome="degraded"}} == 1'), "degraded", ANY_WARN),
+                Query(
+                    counted(f'gpucanary_check_outcome{{{OF_CHECK},outcome="failed"}} == 1', MEASURED), "failed", ANY_BAD
+                ),
+                Query(
+                    counted(f'gpucanary_check_outcome{{{OF_CHECK},outcome="degraded"}} == 1', MEASURED),
+                    "degraded",
+                    ANY_WARN,
+                ),
             ),
             width=3,
         ),
         stat(
             "Findings",
-            "How many rules fire now, by severity? Injected ones are counted apart.",
+            "How many rules fire now, by severity? Drills are counted apart. n/a: no check has looked.",
             (
                 Query(
-                    counted(f'gpucanary_finding{{{OF_CHECK},injected="",severity="critical"}} == 1'),
+                    counted(f'gpucanary_finding{{{OF_CHECK},injected="",severity="critical"}} == 1', JUDGED),
                     "critical",
                     ANY_BAD,
                 ),
                 Query(
-                    counted(f'gpucanary_finding{{{OF_CHECK},injected="",severity="warning"}} == 1'), "warning", ANY_WARN
+                    counted(f'gpucanary_finding{{{OF_CHECK},injected="",severity="warning"}} == 1', JUDGED),
+                    "warning",
+                    ANY_WARN,
                 ),
             ),
             width=3,
