@@ -82,6 +82,11 @@ class App:
         self.journal.subscribe(self._arrived)
 
     @property
+    def machine(self) -> str:
+        """The name of the machine that the page is about."""
+        return socket.gethostname()
+
+    @property
     def url(self) -> str:
         """Where people find this exporter."""
         host, _, port = self.config.web.listen_address.rpartition(":")

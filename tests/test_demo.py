@@ -221,7 +221,7 @@ CHECK = "hosts: [{name: a, cards: [X], checks: [{probe: gpu, changes: [%s]}]}]"
         ("hosts: [{name: a, checks: [{probe: disk, params: {pth: /}}]}]", "did you mean path?"),
         ("hosts: [{name: a, checks: [{probe: disk}, {probe: disk}]}]", "'disk' is taken"),
         ("hosts: [{name: a}]\nalerts: [{alert: X, host: b, during: [-2h, -1h]}]", ":2: alerts[0].host: 'b' is none of"),
-        (CHECK % "{plus: {gpus.gpus.*.temprature: 1}}", "'gpus.gpus.*.temprature' is nowhere in the examples"),
+        (CHECK % "{plus: {gpus.gpus.*.heat: 1}}", "'gpus.gpus.*.heat' is nowhere in the examples"),
         (CHECK % "{plus: {gpus.gpus.9.temperature: 1}}", "is nowhere"),
         (CHECK % "{drop: [disks]}", "they record gpus, now"),
         (CHECK % "{put: {gpus.gpus.0.clok.sm: 1}}", "'gpus.gpus.0.clok' is nowhere"),
@@ -341,6 +341,7 @@ def test_ports_follow_one_another_and_the_past_s_page_is_in_the_inbox(tmp_path: 
     with demo(tmp_path, f"--web.listen-address=127.0.0.1:{port}", "--hosts=render-1,workstation") as urls:
         assert list(urls.values()) == [f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"]
         assert "GpuCanaryServiceDown" in get(urls["render-1"])
+        assert "render-1" in get(urls["render-1"]).partition("<h1")[0]
         assert "GpuCanaryServiceDown" not in get(urls["workstation"])
 
 

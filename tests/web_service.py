@@ -54,7 +54,7 @@ class Canary:
         self.reloading: Callable[[], list[str]] = list
         self.prepared = Preparation("off")
         self.is_ready = True
-        self.url = "http://canary.test"
+        self.machine, self.url = "canary", "http://canary.test"
 
     def record(self, *results: Result) -> None:
         for result in results:

@@ -28,8 +28,12 @@ class Simulated(App):
         self, host: Host, config: Config, registry: Registry, doors: Doors, redact: Redactor, start: float, speed: float
     ) -> None:
         self._subjects = {subject.check.name: subject for subject in host.subjects}
-        self._start, self._speed = start, speed
+        self._name, self._start, self._speed = host.name, start, speed
         super().__init__(config, lambda: config, registry, doors, redact)
+
+    @property
+    def machine(self) -> str:
+        return self._name
 
     def remember(self, alert: Alert) -> None:
         """Show an alert of the past in the inbox, as Alertmanager would have told it when it was resolved."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import socket
 import time
 from datetime import datetime
 from pathlib import Path
@@ -123,7 +122,7 @@ class Pages:
             content,
             root=links.top(request.scope),
             assets=self._assets.versions,
-            host=socket.gethostname(),
+            host=self._service.machine,
             version=VERSION,
             now=time.time(),
             grafana=self._service.config.grafana_url,
