@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,20 @@ TORCH_PYTHON = ROOT / ".venv-torch" / "bin" / "python"
 UNFINISHED = ROOT / ".venv-torch" / ".gpu-canary-preparing"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
+PREPARE = ROOT.parent / "shared" / "containers" / "prepare"
+
+
+def containers() -> bool:
+    """Can images be built and run? Where a workplace has stand-ins for them, they must have been made."""
+    if not shutil.which("podman") or os.geteuid() != 0:
+        return False
+    base = ["podman", "image", "exists", "docker.io/library/python:3.13-slim-bookworm"]
+    return not PREPARE.exists() or subprocess.run(base, capture_output=True).returncode == 0
+
+
 # marker: (is it there?, what to say when it is not)
 MEANS: dict[str, tuple[Callable[[], object], str]] = {
+    "containers": (containers, "no podman, not root, or no stand-in images: .ci/run sees to them"),
     "browser": (lambda: CHROMIUM, "no Chromium: apt-get install chromium"),
     "nvml": (compiler, "no C compiler: apt-get install gcc libc6-dev, or pip install ziglang"),
     "prometheus": (lambda: shutil.which("promtool"), "no promtool: apt-get install prometheus"),

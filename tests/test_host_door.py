@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from exporter.world.host import HostDoor
-from probes.world.host import Limits
+from probes.world.host import Limits, NetIo
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="what is planted here is a /proc")
 OS_RELEASE = 'PRETTY_NAME="Ubuntu 24.04.1 LTS"\nID=ubuntu\nVERSION_ID="24.04"\n'
@@ -176,3 +176,32 @@ def test_outside_a_container_nobody_asks_for_limits(tmp_path: Path) -> None:
 
 def test_cgroup_v1_has_no_limits_that_we_read(tmp_path: Path) -> None:
     assert door_at(tmp_path, {".dockerenv": ""}, "4:memory:/docker/1\n").look().limits is None
+
+
+def test_with_the_hosts_root_mounted_the_host_is_what_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "hosts/etc").mkdir(parents=True)
+    (tmp_path / "hosts/etc/os-release").write_text(OS_RELEASE)
+    own = {"run/.containerenv": "", "etc/os-release": "ID=debian\n", "proc/1/net/dev": HOSTS_NETWORKS, **LIMITED}
+    inside = door_at(tmp_path, own)
+    outside = HostDoor(str(tmp_path / "proc"), str(tmp_path), rootfs=str(tmp_path / "hosts"))
+    assert inside.look().limits is not None
+    host = outside.look()
+    assert (host.distribution, host.container, host.limits) == ("ubuntu 24.04", "podman", None)
+    assert host.networks == {"enp5s0": NetIo(70, 90)}  # not eth7, which is the container's own
+
+
+def test_whoever_is_given_the_hosts_root_is_in_a_container_whatever_its_marks(tmp_path: Path) -> None:
+    door_at(tmp_path)
+    assert HostDoor(str(tmp_path / "proc"), str(tmp_path), rootfs="/host").look().container == "container"
+
+
+@pytest.mark.parametrize(
+    "junk", ["", "h\nh\n", "h\nh\n eth0: x\n", "h\nh\n eth0: 1 2\n", "h\nh\n: 1 0 0 0 0 0 0 0 9\n"]
+)
+def test_junk_for_the_hosts_networks_is_no_network(tmp_path: Path, junk: str) -> None:
+    found = door_at(tmp_path, {"proc/1/net/dev": junk}).look().networks
+    assert set(found) <= {"eth7"}
+
+
+HOSTS_NETWORKS = "header\nheader\n enp5s0: 70 0 0 0 0 0 0 0 90 0 0 0 0 0 0 0\n"
+LIMITED = {"sys/fs/cgroup/cgroup.controllers": "", "sys/fs/cgroup/memory.max": "1000\n"}

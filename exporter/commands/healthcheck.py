@@ -33,8 +33,8 @@ def main(args: argparse.Namespace, console: Console) -> int:
 
 def _said(url: str) -> str:
     """What is wrong with it; "" when it answers. One that wants a login, or a certificate of ours, does."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=SECONDS)
         connection.request("GET", f"{parts.path.rstrip('/')}/-/healthy")
