@@ -152,7 +152,7 @@ def _of_rest(pairs: Sequence[Pair], node: Node) -> Iterator[tuple[SimulatedCheck
 def _recordings(check: SimulatedCheck, host: HostEntry, probe: Probe[Any] | None) -> Mapping[str, Recording]:
     """What a probe's examples would have been on this host, by their titles."""
     gpu = str((check.params or {}).get("gpu", ""))
-    card = int(gpu) if gpu.isdecimal() else 0
+    card = int(gpu) if gpu.isdecimal() and len(gpu) < 3 else 0
     return {e.title: on_host(e, host.name, host.cards, card) for e in (probe.examples if probe else ())}
 
 
