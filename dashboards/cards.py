@@ -120,7 +120,7 @@ def all_cards() -> Panel:
 
 def numbers() -> list[Panel]:
     """The chosen card now."""
-    near = steps((None, BAD), (0, WARN), (5, NONE))
+    near = steps((None, BAD), (1, WARN), (5, NONE))
     met = {0.0: ("missed", BAD), 1.0: ("all met", GOOD)}
     target = f"min by ({CARD}) ({chosen('gpucanary_target_met', THIS)})"
     return [

@@ -25,6 +25,7 @@ from dashboards.panels import (
 RANKS = {3.0: ("critical", BAD), 2.0: ("warning", WARN), 1.0: ("info", NEUTRAL)}
 OUTCOME_WORDS = {float(place): (word, color) for place, (word, color) in enumerate(OUTCOMES.items(), 1)}
 CHECK = "job, instance, check"
+REAL = 'injected=""'  # not by `gpu-canary inject`
 FINDING = f"{CHECK}, rule, severity, subject, injected"
 
 
@@ -63,16 +64,18 @@ def findings_table(family: str = "", *more: str, height: int = 9) -> Panel:
     findings, ok = firing(family, *more), chosen("gpucanary_check_last_success_timestamp_seconds")
     first_seen = f"min_over_time(timestamp({chosen('gpucanary_finding', *more)} == 1)[$__range:$__interval])"
     labelled = f"({findings}) * 0 +"
+    asked = (
+        findings,
+        f"{labelled} on ({FINDING}) group_left () (1000 * {first_seen})",
+        f"{labelled} on ({CHECK}) group_left () (1000 * {ok})",
+    )
+    drill = words({"no": ("no", NONE), "true": ("a drill", NEUTRAL)})
     page = link("This check on the exporter's own page", "${__data.fields.self}/checks/${__data.fields.check}")
     return table(
         "Findings",
         "What is wrong, since when, and what is to be done? Worst first. `First seen` looks at the shown time range; "
         "`Last ok` is the check's last run that was ok. Blind checks and those in error find nothing: see the outcomes.",
-        [
-            Query(findings),
-            Query(f"{labelled} on ({FINDING}) group_left () (1000 * {first_seen})"),
-            Query(f"{labelled} on ({CHECK}) group_left () (1000 * {ok})"),
-        ],
+        [Query(f'label_replace({one}, "injected", "no", "injected", "")') for one in asked],
         [
             Column("Value #A", "Severity", mapping=words(RANKS), width=90),
             Column("instance", "Instance", width=170, links=(from_row("The machine", "hardware", "instance"),)),
@@ -83,7 +86,7 @@ def findings_table(family: str = "", *more: str, height: int = 9) -> Panel:
             Column("Value #B", "First seen", "dateTimeFromNow", width=120),
             Column("Value #C", "Last ok", "dateTimeFromNow", width=120),
             Column("remedy", "What to do", long=True),
-            Column("injected", "Injected", width=80),
+            Column("injected", "Injected", mapping=drill, width=80),
             Column("self", "Exporter", hidden=True),
             Column("board", "Board", hidden=True),
         ],
@@ -144,8 +147,10 @@ def finding_counts(family: str, *more: str) -> list[Panel]:
     for title, (severity, color) in asked.items():
         colors = steps((None, NONE), (1, color))
         selected = f'severity="{severity}"'
-        found = of_family(f"{chosen('gpucanary_finding', selected, *more)} == 1", family)
+        found = of_family(f"{chosen('gpucanary_finding', selected, REAL, *more)} == 1", family)
         looked = of_family(chosen("gpucanary_finding", *more), family)
-        question = f"How many findings of severity {severity} fire? n/a: no check looked."
+        question = (
+            f"How many findings of severity {severity} fire? Injected ones are not counted. n/a: no check looked."
+        )
         made.append(stat(title, question, [Query(f"count({found}) or 0 * count({looked})")], "none", colors=colors))
     return made

@@ -92,4 +92,4 @@ def test_a_finding_is_listed_whether_or_not_its_remedy_and_links_are_known(known
     first = findings_table("environment").builder.build().targets
     assert first
     expr = first[0].expr  # type: ignore[attr-defined]
-    values(expr, given, 5, tmp_path, f"[{{labels: '{{{finding}{joined}}}', value: 2}}]")
+    values(expr, given, 5, tmp_path, f"[{{labels: '{{{finding}{joined},injected=\"no\"}}', value: 2}}]")
