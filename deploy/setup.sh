@@ -143,7 +143,8 @@ for name, version in sorted(found.items()):
 
 # Containers reach this machine by the address of Docker's bridge, which the exporter does not listen at by itself.
 say_where_containers_look() {
-    bridge=$(ip -4 -oneline address show docker0 2>/dev/null | awk '{ sub("/.*", "", $4); print $4; exit }')
+    bridge=$(ip -4 -oneline address show docker0 2>/dev/null || true) # 3: docker0    inet 172.17.0.1/16 brd ...
+    bridge=${bridge#*inet } bridge=${bridge%%/*}
     if [ -z "$bridge" ]; then return; fi
     say "for Prometheus in containers (COMPOSE_PROFILES=host docker compose up -d) start it like this:"
     say "    make run ARGS='--web.listen-address=$bridge:19835 --web.enable-inbox --grafana-url=http://127.0.0.1:3000'"

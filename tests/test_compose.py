@@ -96,7 +96,7 @@ def test_only_the_two_steps_of_the_demo_end() -> None:
 
 def test_prometheus_waits_for_a_healthy_alertmanager_and_a_finished_past() -> None:
     waits = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
-    conditions = {(name, on): how["condition"] for name, ons in waits.items() for on, how in ons.items()}
+    conditions = {(name, on): how["condition"] for name, others in waits.items() for on, how in others.items()}
     assert conditions == {
         ("prometheus", "alertmanager"): "service_healthy",
         ("prometheus-host", "alertmanager-host"): "service_healthy",

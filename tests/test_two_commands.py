@@ -158,3 +158,9 @@ def test_a_session_ends_with_what_did_not_run_and_strict_makes_that_a_failure(
     ended = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
     assert ended.stdout.rstrip().splitlines()[-1] == "1 tests ran, 1 did not (1: no moon)"
     assert ended.returncode == code
+
+
+def test_run_prints_the_address_at_which_containers_look(with_uv: Path) -> None:
+    assert "listen-address" not in setup(with_uv, "run").stderr
+    program(with_uv, "ip", 'echo "3: docker0    inet 172.17.0.1/16 brd 172.17.255.255 scope global docker0"')
+    assert "make run ARGS='--web.listen-address=172.17.0.1:19835 --web.enable-inbox" in setup(with_uv, "run").stderr
