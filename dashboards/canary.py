@@ -93,7 +93,7 @@ def now() -> tuple[Panel, ...]:
             width=8,
         ),
         stat(
-            "Checks",
+            "Checks configured",
             "How many checks are configured on all hosts?",
             (Query(f"sum(gpucanary_checks{{{HERE}}})", "configured"),),
         ),

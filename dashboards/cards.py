@@ -125,15 +125,18 @@ def numbers() -> list[Panel]:
     target = f"min by ({CARD}) ({chosen('gpucanary_target_met', THIS)})"
     return [
         stat(
-            "VRAM", "Which share of the card's memory is allocated?", [Query(this("memory_used_ratio"))], "percentunit"
+            "VRAM now",
+            "Which share of the card's memory is allocated?",
+            [Query(this("memory_used_ratio"))],
+            "percentunit",
         ),
         stat(
-            "Utilization",
+            "Utilization now",
             "In which share of the time did a kernel run?",
             [Query(this("utilization_ratio"))],
             "percentunit",
         ),
-        stat("Temperature", "How hot is the chip?", [Query(this("temperature_celsius"))], "celsius"),
+        stat("Temperature now", "How hot is the chip?", [Query(this("temperature_celsius"))], "celsius"),
         stat(
             "Left until it slows down",
             "How many degrees are left until the card slows itself down? n/a: it does not tell.",

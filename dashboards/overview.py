@@ -48,7 +48,7 @@ def banner() -> tuple[Panel, ...]:
             width=3,
         ),
         stat(
-            "Checks",
+            "Checks now",
             "How many checks fail now, and how many are degraded? n/a: no check has looked.",
             (
                 Query(
@@ -63,7 +63,7 @@ def banner() -> tuple[Panel, ...]:
             width=3,
         ),
         stat(
-            "Findings",
+            "Findings now",
             "How many rules fire now, by severity? Drills are counted apart. n/a: no check has looked.",
             (
                 Query(
@@ -99,7 +99,7 @@ def banner() -> tuple[Panel, ...]:
             width=3,
         ),
         stat(
-            "Alerts firing",
+            "Alerts now",
             "How many alerts of ours fire? n/a: this Prometheus does not evaluate our rules (no Watchdog).",
             (
                 Query(counted(fires.format("critical"), WATCHDOG), "critical", ANY_BAD),

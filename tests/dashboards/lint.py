@@ -52,6 +52,9 @@ def ids_are_unique(board: Json, house: House) -> Iterator[str]:
     for number, times in Counter(panel.get("id") for panel in everything).items():
         if number is None or number < 1 or times > 1:
             yield f"panel id {number} occurs {times} times"
+    for title, times in Counter(panel["title"] for panel in panels(board)).items():
+        if times > 1:
+            yield f"{times} panels are called {title}"
     for panel in panels(board):
         refs = [target.ref for target in targets(panel)]
         if len(set(refs)) < len(refs):
