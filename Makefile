@@ -1,6 +1,6 @@
 # Every target is a command one could type. `make run` and `make test` set up what they need first.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test setup lint types suite golden dashboards bench docs constraints
+.PHONY: help run demo test setup lint types suite golden dashboards previews bench docs constraints
 BIN := .venv/bin
 
 help: ## this list
@@ -36,6 +36,9 @@ golden: setup ## rewrite tests/golden/; review the diff
 
 dashboards: setup ## write dashboards/json/ anew; a test finds any drift
 	$(BIN)/python -m dashboards
+
+previews: setup ## draw the dashboards of the demo into docs/images/ (minutes; a preview, not Grafana)
+	$(BIN)/python -m tests.stack.pictures
 
 bench: setup ## the budgets, measured against blackbox_exporter and prometheus_client on this machine (minutes)
 	$(BIN)/python -m tests.performance $(ARGS)
