@@ -2,7 +2,7 @@
 # What does a fresh machine need before `make run` and `make test` can work?
 #
 #   deploy/setup.sh run          .venv with the exporter
-#   deploy/setup.sh test         .venv with what tests need, .venv-torch, and as root the Debian packages they use
+#   deploy/setup.sh test         .venv with what tests need, .venv-torch, .venv-grafana; as root, Debian packages they use
 #   deploy/setup.sh constraints  constraints.txt, from what pip resolves today
 #
 # Nothing is done twice: .venv/.installed names the files it was made from. Where Python is missing or too old, the one
@@ -107,12 +107,24 @@ torch_venv() {
         say "no torch; the tests that need it will say so"
 }
 
+# The environment of `gpu-canary dashboards push`, made by the code that makes it for users.
+grafana_venv() {
+    PIP_CONSTRAINT="$PWD/constraints.txt" .venv/bin/python - <<'PYTHON' || say "no grafana-client; the tests that need it will say so"
+import pathlib, sys
+from exporter.grafana import GrafanaError, prepared
+try:
+    prepared(pathlib.Path(".venv-grafana").absolute(), lambda text: print("setup:", text, file=sys.stderr))
+except GrafanaError as error:
+    sys.exit(f"setup: {error}")
+PYTHON
+}
+
 # What tests use if it is there: a compiler, a browser, nginx, Prometheus and its family. Installed as root on Debian only.
 debian_packages() {
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return; fi
     missing=""
     for package in prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter \
-        nginx-light chromium gcc libc6-dev openssl curl; do
+        victoria-metrics systemd nginx-light chromium gcc libc6-dev openssl curl; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing="$missing $package"
     done
     if [ -z "$missing" ]; then return; fi
@@ -131,7 +143,8 @@ debian_packages() {
 # Every pin at once: the exporter's, the tools', the build backend's and torch's own, without local version tags.
 constraints() {
     .venv/bin/python -m pip install --quiet --dry-run --ignore-installed --report - \
-        '.[dev]' hatchling editables "$(grep '^torch==' constraints.txt)" | .venv/bin/python -c '
+        '.[dev]' hatchling editables "$(grep '^torch==' constraints.txt)" \
+        "$(grep -o 'grafana-client==[0-9.]*' pyproject.toml)" | .venv/bin/python -c '
 import json, sys
 found = {i["metadata"]["name"].lower().replace("_", "-"): i["metadata"]["version"] for i in json.load(sys.stdin)["install"]}
 print("# The versions the tests ran with. `make constraints` writes this file anew; torch is raised by hand.")
@@ -158,6 +171,7 @@ run)
 test)
     venv "[dev]"
     torch_venv
+    grafana_venv
     debian_packages
     ;;
 constraints)

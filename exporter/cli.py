@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from exporter import VERSION
 from exporter.console import Console, Mistake, escaped
@@ -26,6 +26,10 @@ exit codes:
 Every flag --section.name that takes a value may come from the environment: --web.listen-address is
 GPU_CANARY_WEB_LISTEN_ADDRESS. Where a config file says the same, the flag wins.
 """
+
+
+if TYPE_CHECKING:
+    Actions: TypeAlias = argparse._SubParsersAction["_Parser"]  # argparse has no public name for it
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,7 +87,8 @@ def parser(environ: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
     _of_maintenance(command("maintenance", "mute the alerts while somebody works here", flags.storage, flags.output))
     _of_inject(command("inject", "try the pager with a finding that is made up", flags.storage, flags.output))
     _of_export(command("rules", "write the shipped alert rules and runbooks to a folder"), flags)
-    _of_export(command("dashboards", "write the shipped Grafana dashboards to a folder"), flags)
+    boards = command("dashboards", "write the shipped Grafana dashboards to a folder, or to a Grafana")
+    flags.of_grafana(_of_export(boards, flags, "push", "diff"))
     _of_config(command("config", "check a config file, or print its JSON Schema"), flags)
     init = command("init", "write a commented config for what this machine has", flags.places, flags.output)
     init.add_argument("--output", default="gpu-canary.yml", metavar="FILE", help="default: %(default)s; - is stdout")
@@ -152,6 +157,27 @@ class _Flags:
             status, "--prometheus.client-key-file", "FILE", "that certificate's key, where it is a file of its own"
         )
 
+    def of_grafana(self, actions: Actions) -> None:
+        does = {
+            "push": "bring the dashboards to a Grafana",
+            "diff": "print what a push would change; the exit code is 1 when anything",
+        }
+        for name, text in does.items():
+            told = f"{text[0].upper()}{text[1:]}."
+            action = actions.add_parser(name, help=text, description=told, parents=[self.output])
+            action.add_argument(
+                "dir", nargs="?", metavar="DIR", help="a folder of dashboards; default: the shipped ones"
+            )
+            action.add_argument("--url", required=True, help="Grafana's address, with its sub-path where it has one")
+            action.add_argument("--token-file", required=True, metavar="FILE", help="a service account's token")
+            action.add_argument("--folder", default="gpu-canary", metavar="UID", help="default: %(default)s")
+            action.add_argument("--ca-file", metavar="FILE", help="the authority that signed its certificate")
+            own = "a Python that has grafana-client; default: one is prepared, once, apart from this one"
+            self._add(action, "--grafana.python", "FILE", own)
+            if name == "push":
+                action.add_argument("--dry-run", action="store_true", help="say what would be sent, and send nothing")
+            action.set_defaults(chosen=action)
+
     def of_demo(self, demo: argparse.ArgumentParser) -> None:
         first = "where the first host listens, the next ones on the ports above; 0 takes any; default: 127.0.0.1:19835"
         self._add(demo, "--web.listen-address", "HOST:PORT", first)
@@ -203,12 +229,14 @@ def _of_inject(inject: argparse.ArgumentParser) -> None:
     inject.add_argument("--off", action="store_true", help="end it now: RULE, or all that is injected")
 
 
-def _of_export(command: argparse.ArgumentParser, flags: _Flags) -> None:
-    actions = command.add_subparsers(dest="action", metavar="export", required=True, parser_class=_Parser)
+def _of_export(command: argparse.ArgumentParser, flags: _Flags, *others: str) -> Actions:
+    words = "|".join(("export", *others))
+    actions: Actions = command.add_subparsers(dest="action", metavar=words, required=True, parser_class=_Parser)
     export = actions.add_parser("export", help="write the files", parents=[flags.output])
     export.add_argument("folder", metavar="DIR")
     export.add_argument("--force", action="store_true", help="replace files in DIR that differ")
     export.set_defaults(chosen=export)
+    return actions
 
 
 def _of_config(config: argparse.ArgumentParser, flags: _Flags) -> None:

@@ -19,6 +19,7 @@ from tests.nvml import compiler
 ROOT = Path(__file__).parent.parent
 TORCH_PYTHON = ROOT / ".venv-torch" / "bin" / "python"
 UNFINISHED = ROOT / ".venv-torch" / ".gpu-canary-preparing"
+GRAFANA_PYTHON = ROOT / ".venv-grafana" / "bin" / "python"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 PREPARE = ROOT.parent / "shared" / "containers" / "prepare"
@@ -36,6 +37,10 @@ def containers() -> bool:
 MEANS: dict[str, tuple[Callable[[], object], str]] = {
     "containers": (containers, "no podman, not root, or no stand-in images: .ci/run sees to them"),
     "browser": (lambda: CHROMIUM, "no Chromium: apt-get install chromium"),
+    "grafana": (
+        lambda: (ROOT / ".venv-grafana" / ".gpu-canary-made").exists(),
+        "no .venv-grafana: deploy/setup.sh test",
+    ),
     "nvml": (compiler, "no C compiler: apt-get install gcc libc6-dev, or pip install ziglang"),
     "prometheus": (lambda: shutil.which("promtool"), "no promtool: apt-get install prometheus"),
     "root": (lambda: hasattr(os, "geteuid") and os.geteuid() == 0, "not root"),
