@@ -22,6 +22,7 @@ from exporter import registry
 from exporter.config import ConfigError
 from exporter.demo import scenario
 from exporter.demo.backfill import STEP, backfill
+from exporter.demo.changes import Wave
 from exporter.demo.hosts import simulated
 from exporter.demo.scenario import Host, Scenario
 from exporter.demo.worlds import Subject, card_uuid
@@ -336,6 +337,24 @@ def test_time_flies_with_speed_in_a_scenario_of_ones_own(tmp_path: Path) -> None
         settled(urls["a"], lambda s: outcome(s, "disk") == "failed")
 
 
+@pytest.mark.parametrize("speed", [0.1, 20.0, 500.0])
+def test_healthy_hosts_are_healthy_at_any_speed(speed: float) -> None:
+    for host in scene("scenario").hosts:
+        for who in host.subjects if host.name != "render-2" else ():
+            latest = None
+            for second in range(0, 7200, 900):
+                result = simulated(who, second * speed, START + second, latest, Token(60.0), speed=speed)
+                latest = latest.after(result) if latest else Latest.first(result)
+                assert result.outcome == "ok", (host.name, who.check.name, second, result.findings)
+
+
+def test_what_grows_at_a_rate_keeps_it_at_any_speed() -> None:
+    wave = Wave(rate=0.005, swing=3.0, period=60.0)
+    for speed in (1.0, 20.0):
+        minute = wave.at(60.0 * speed, 60.0 * speed, "a", speed) - wave.at(0.0, 0.0, "a", speed)
+        assert minute == pytest.approx(0.3)
+
+
 def test_ports_follow_one_another_and_the_past_s_page_is_in_the_inbox(tmp_path: Path) -> None:
     port = free_port()
     with demo(tmp_path, f"--web.listen-address=127.0.0.1:{port}", "--hosts=render-1,workstation") as urls:
@@ -353,6 +372,8 @@ def test_ports_follow_one_another_and_the_past_s_page_is_in_the_inbox(tmp_path: 
         (("--web.listen-address=127.0.0.1:65534",), "begin at a lower one"),
         (("--backfill=30d",), "up to 7d"),
         (("--speed=0",), "expected a number above 0"),
+        (("--speed=nan",), "expected a number above 0"),
+        (("--speed=inf",), "up to 10000"),
         (("--backfill=2 days",), "is not a duration"),
         (("--backfill=1h", "--step=1s"), "expected a step of at least 5s"),
         (("--backfill=1m", "--step=1h"), "longer than it"),

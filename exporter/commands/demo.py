@@ -30,7 +30,7 @@ from exporter.web.listening import Unreachable, listen
 from exporter.web.server import serve
 from probes.params import parse_duration
 
-LEAST_STEP, LAST_PORT = 5.0, 65535
+LEAST_STEP, LAST_PORT, FASTEST = 5.0, 65535, 10_000.0
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def main(args: argparse.Namespace, console: Console) -> int:
     if args.backfill is not None:
         return _backfill(args, script)
     config = flags.over(Config(), args)
-    if args.speed <= 0:
-        raise Mistake(f"--speed {args.speed:g}: expected a number above 0, like 60")
+    if not 0 < args.speed <= FASTEST:
+        raise Mistake(f"--speed {args.speed:g}: expected a number above 0 and up to {FASTEST:g}, like 60")
     logs.set_up(config.log.level, config.log.format, console.redact)
     with tempfile.TemporaryDirectory(prefix="gpu-canary-demo-") as folder:
         apps = _apps(script.hosts, config, probes, Path(folder), args.speed, console)

@@ -61,13 +61,17 @@ class Wave(Strict):
     def _plain(cls, given: object) -> object:
         return {"value": given} if isinstance(given, int | float) and not isinstance(given, bool) else given
 
-    def at(self, moment: float, since: float, seed: str) -> float:
-        """`moment`: seconds from the scenario's start; `since`: from the start of the window."""
+    def at(self, moment: float, since: float, seed: str, speed: float = 1.0) -> float:
+        """`moment`: seconds from the scenario's start; `since`: from the start of the window.
+
+        Whoever counts divides by the world's clock, which `speed` leaves alone: what grows at a rate keeps that rate.
+        """
         sine = math.sin(2 * math.pi * moment / self.period) if self.swing else 0.0
         ramp = min(1.0, max(0.0, since / self.over)) if self.climb else 0.0
-        grown = self.rate * max(0.0, moment + PAST) if self.rate else 0.0
+        grown = self.rate * max(0.0, moment / speed + PAST) if self.rate else 0.0
+        swing = self.swing / speed if self.rate else self.swing
         noise = self.noise * _random(f"{seed} {moment // NOISE_EVERY}") if self.noise else 0.0
-        return self.value + grown + self.swing * sine + self.climb * ramp + noise
+        return self.value + grown + swing * sine + self.climb * ramp + noise
 
 
 class Change(Strict):
@@ -80,7 +84,7 @@ class Change(Strict):
     example: str = Field("", description="Another example of the probe, by its title.")
     put: dict[Path, JsonValue] = Field(
         {},
-        description="Values that stand there instead; `@-7d` is the Unix time of that moment, `@` of the window's start.",
+        description="Values that stand there instead; `@-7d` is the Unix time that long before the start, `@` that of the window's.",
     )
     times: dict[Path, Wave] = Field({}, description="Numbers there are multiplied.")
     plus: dict[Path, Wave] = Field({}, description="Numbers there are added to.")
@@ -112,30 +116,33 @@ class Change(Strict):
         yield from (*self.times, *self.plus, *self.drop)
         yield from (path.rpartition(".")[0] for path in self.put if path.count(".") > 1)
 
-    def apply(self, world: dict[str, Any], moment: float, seed: str, unix: Callable[[float], float]) -> None:
-        """Change `world` in place, if it is time. `unix(moment)` is the Unix time of a moment."""
+    def apply(self, world: dict[str, Any], moment: float, seed: str, now: float, speed: float = 1.0) -> None:
+        """Change `world` in place, if it is time. Its clock says `now`, Unix time, and `moment` passes `speed` times as fast."""
         since = self.since(moment)
         if since is None:
             return
         for path, value in self.put.items():
-            _put(world, path.split("."), _dated(value, moment - since, unix))
+            _put(world, path.split("."), _dated(value, now - moment / speed, now - since / speed))
         for path, wave in self.times.items():
-            _move(world, path, operator.mul, wave.at(moment, since, f"{seed} {path}"))
+            _move(world, path, operator.mul, wave.at(moment, since, f"{seed} {path}", speed))
         for path, wave in self.plus.items():
-            _move(world, path, operator.add, wave.at(moment, since, f"{seed} {path}"))
+            _move(world, path, operator.add, wave.at(moment, since, f"{seed} {path}", speed))
         for path in self.drop:
             for container, key in reversed(list(_places(world, path.split(".")))):
                 del container[key]
 
 
-def _dated(value: Any, opened: float, unix: Callable[[float], float]) -> Any:
-    """A copy with Unix times for `@-7d` (that moment of the scenario) and `@` (when the window opened)."""
+def _dated(value: Any, start: float, opened: float) -> Any:
+    """A copy with Unix times for `@-7d` (that long before the scenario's start) and `@` (when the window opened).
+
+    `start` and `opened` are Unix times. A certificate of 75 days holds for 75 days at any speed.
+    """
     if isinstance(value, dict):
-        return {key: _dated(inner, opened, unix) for key, inner in value.items()}
+        return {key: _dated(inner, start, opened) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_dated(inner, opened, unix) for inner in value]
+        return [_dated(inner, start, opened) for inner in value]
     if isinstance(value, str) and DATE.fullmatch(value):
-        return unix(parse_moment(value[1:]) if value != "@" else opened)
+        return start + parse_moment(value[1:]) if value != "@" else opened
     return value
 
 

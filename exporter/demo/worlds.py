@@ -50,7 +50,7 @@ class Subject:
         recorded = self.recordings[example]
         world: dict[str, Any] = _shifted(recorded, now - float(recorded.get("now", RECORDED)))
         for change in self.changes:
-            change.apply(world, moment, f"{self.host} {self.check.name}", lambda at: now + (at - moment) / speed)
+            change.apply(world, moment, f"{self.host} {self.check.name}", now, speed)
         return RecordedWorld({"previous": previous, **world, "now": now})
 
 
