@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -46,6 +45,8 @@ def adapter(model: type[T]) -> TypeAdapter[T]:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """`; did you mean X?`, or nothing when no word is near."""
+    import difflib  # only those pay for it who misspell
+
     near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -6,7 +6,6 @@ Nothing but a regular file is ever read: a FIFO or a device could block, or do s
 from __future__ import annotations
 
 import errno
-import getpass
 import os
 import shutil
 import stat as mode
@@ -156,6 +155,8 @@ def _way_in(path: str) -> str:
 
 
 def _user() -> str:
+    import getpass  # it brings the terminal along, for a name that is hardly ever told
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user often has a number and no name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -56,6 +55,8 @@ class Load:
         if clocks:
             parts.append(f"SM clock {min(clocks) / 1e6:.0f} to {max(clocks) / 1e6:.0f} MHz")
         if powers:
+            import statistics  # it brings much along, and most exporters run no worker
+
             parts.append(f"median {statistics.median(powers):.0f} W, at most {max(powers):.0f} W")
         if degrees:
             parts.append(f"at most {max(degrees):.0f} C")
