@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from operator import attrgetter
 from typing import Any
@@ -74,7 +75,9 @@ def _answer(api: Any, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trouble(kind: str, error: BaseException) -> dict[str, Any]:
-    return {"trouble": kind, "status": 0, "detail": f"{type(error).__name__}: {error}"}
+    system = re.search(r"\[Errno -?\d+\] ([^')]+)", str(error))  # the words of the system, which are wrapped four times
+    detail = system[1] if system else f"{type(error).__name__}: {error}"
+    return {"trouble": kind, "status": 0, "detail": detail}
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def test_a_board_that_is_none_is_no_reason_to_overwrite_it(run: Run, fake: FakeG
 def test_nobody_there_is_said(run: Run) -> None:
     code, _, err = run("diff", url="http://127.0.0.1:1")
     assert (code, err.count("\n")) == (2, 1)
-    assert err.endswith("is it running, and is the port right?\n")
+    assert err.endswith("does not answer (Connection refused); is it running, and is the port right?\n")
 
 
 @real
