@@ -1,4 +1,4 @@
-"""What do the generated pages say? The reference, the commands, and the remedies within runbooks (`make docs`)."""
+"""What do the generated pages say? Reference, commands, the list of alerts, remedies within runbooks (`make docs`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import history_probe, inbox_probe
@@ -30,11 +31,15 @@ MARK = "<!-- Written by `make docs` from the declarations in the code; changes b
 
 
 REMEDIES = re.compile(r"(<!-- remedies: ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+LIST = re.compile(r"(<!-- alerts -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def pages() -> dict[Path, str]:
     """Every generated page and its text; of runbooks, what stands between the marks."""
     written = {DOCS / "reference.md": "\n".join(reference()), DOCS / "commands.md": "\n".join(commands())}
+    listed = "\n".join((*alerts(), ""))
+    page = (DOCS / "alerts.md").read_text(encoding="utf-8")
+    written[DOCS / "alerts.md"] = LIST.sub(lambda found: f"{found[1]}{listed}\n{found[2]}", page)
     return {**written, **dict(runbooks(ALERTS / "runbooks"))}
 
 
@@ -121,6 +126,27 @@ def house_series() -> Iterator[tuple[str, str, str]]:
             counted = "_total" if family.type == "counter" else ""
             labels = sorted(set(family.samples[0].labels) - {"le"})
             yield labelled(family.name + counted, labels), family.type, family.documentation
+
+
+# -- alerts.md ------------------------------------------------------------------------------------------------------
+
+
+def alerts() -> Iterator[str]:
+    """A table for each rule file, and one of the alerts that wait for their metric."""
+    for path in sorted(ALERTS.glob("*.yml"), key=lambda path: (path.stem != "gpucanary", path.stem)):
+        groups = yaml.safe_load(path.read_text(encoding="utf-8")).get("groups", ())
+        rows = [of_alert(rule) for group in groups for rule in group["rules"] if "alert" in rule]
+        if rows:
+            yield from ("", f"### {path.name}")
+            yield from table(("alert", "severity", "after", "what it says"), rows)
+    planned = yaml.safe_load((ALERTS / "planned.yml").read_text(encoding="utf-8"))["planned"]
+    yield from ("", "### Planned", "", "No series says this yet; a test fails when one does and the alert is missing.")
+    yield from table(("alert", "waits for", "why"), ((x["alert"], f"`{x['metric']}`", x["why"]) for x in planned))
+
+
+def of_alert(rule: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    page = f"[{rule['alert']}](../alerts/runbooks/{rule['alert']}.md)"
+    return page, rule["labels"]["severity"], rule.get("for", ""), rule["annotations"]["summary"]
 
 
 # -- runbooks -------------------------------------------------------------------------------------------------------
