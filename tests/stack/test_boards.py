@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,9 @@ from dashboards.preview.ask import Prometheus, QueryError, Window
 from dashboards.preview.page import page
 from dashboards.queries import Json, panels, targets, variables
 from exporter.shipped import DASHBOARDS
-from tests.stack.fleet import watched
+from tests.nvml import GPU_IS_LOST, UUIDS, Stub, build_stub
+from tests.process import Exporter
+from tests.stack.fleet import RULES, watched
 from tests.stack.servers import prometheus, until
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(300)]
@@ -95,6 +98,46 @@ def test_a_healthy_fleet_shows_no_trouble_and_everything_else(tmp_path: Path) ->
         assert silent >= TROUBLE
         assert silent <= TROUBLE | set(WITHOUT) | set(NOT_THERE), silent
         assert server.firing() == {"GpuCanaryWatchdog"}
+
+
+REAL = """
+checks:
+  - probe: gpu
+    every: 1s
+    timeout: 900ms
+    targets: [{metric: memory_used_ratio, at_most: 0.90}]
+  - {probe: host, every: 1s, timeout: 900ms}
+"""
+
+
+@pytest.mark.nvml
+def test_cards_of_nvml_are_shown_and_a_lost_one_shows_no_healthy_number(tmp_path: Path) -> None:
+    """Not the demo's simulated world: the real doors, to a stub of NVML and to this machine's /proc."""
+    (tmp_path / "canary.yml").write_text(REAL)
+    stub = Stub(build_stub(tmp_path / "nvml"))
+    exporter = Exporter(tmp_path, f"--config.file={tmp_path / 'canary.yml'}", env=stub.env())
+    board = BOARDS["gpucanary-hardware"]
+    numbers = [panel for panel in panels(board) if panel["title"].endswith(" now")]
+    assert len(numbers) == 3
+    try:
+        with prometheus(tmp_path, [f"127.0.0.1:{exporter.port}"], rules=RULES) as server:
+            door = Prometheus(server.url)
+            until(lambda: server.query("gpucanary_gpu_temperature_celsius offset 10s"), "the cards are watched", 60)
+            assert {values["gpu"] for values in choices(door, board)} == set(UUIDS)
+            assert empty(door, board) - {"Memory of the container"} == {"Findings", "XIDs"}
+
+            stub.set({"gpu1.err.nvmlDeviceGetTemperature": GPU_IS_LOST})
+            until(lambda: server.query('gpucanary_finding{rule="gpu-lost"} == 1'), "the loss is told")
+            assert "Findings" not in empty(door, board)
+            window = Window(time.time() - 10, time.time(), 1)
+            shown = {
+                values["gpu"]: [panel["title"] for panel in numbers if door.panel(panel, values, window)]
+                for values in choices(door, board)
+            }
+            assert shown.pop(UUIDS[1], []) == []
+            assert shown == {UUIDS[0]: [panel["title"] for panel in numbers]}
+    finally:
+        exporter.end(signal.SIGKILL)
 
 
 @pytest.mark.parametrize("stem", BOARDS)
