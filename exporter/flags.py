@@ -59,7 +59,16 @@ def load(args: argparse.Namespace, registry: Registry, machine: Machine) -> Conf
 def places(args: argparse.Namespace) -> Places:
     """Where the host is, when this is a container that looks at it."""
     given = vars(args)
-    return Places(given["path.procfs"] or OURS.procfs, given["path.rootfs"] or OURS.rootfs)
+    found = Places(given["path.procfs"] or OURS.procfs, given["path.rootfs"] or OURS.rootfs)
+    if given["path.procfs"] and not Path(found.procfs, "stat").is_file():
+        raise Mistake(
+            f"--path.procfs {found.procfs}: that is no /proc; mount the host's there, like -v /proc:/host/proc:ro"
+        )
+    if not Path(found.rootfs).is_dir():
+        raise Mistake(
+            f"--path.rootfs {found.rootfs}: no such directory; mount the host's / there, like -v /:/host/root:ro"
+        )
+    return found
 
 
 def read(args: argparse.Namespace, registry: Registry) -> Config | None:

@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal, cast
@@ -24,6 +24,7 @@ TEXT = 1000  # characters of an annotation
 LABELS, NAME, VALUE = 20, 60, 150  # labels of an alert, characters of their names and values
 DAY = 86400.0
 UNHEARD = 2 * DAY  # a firing alert that Alertmanager repeats no more: it was restarted, and forgot to say so
+FIRST = ("alertname", "severity", "instance", "check", "gpu", "rule", "subject")  # labels kept however many there are
 NOTES = ("summary", "description", "remedy", "runbook_url", "dashboard_url")
 
 Texts = Mapping[str, str]
@@ -107,8 +108,8 @@ class Inbox:
             del self._notices[over.fingerprint]
 
     def _notice(self, row: Mapping[str, Any], receiver: str, now: float) -> Notice:
-        labels = self._texts(row.get("labels"), VALUE)
-        notes = self._texts(row.get("annotations"), TEXT)
+        labels = self._texts(row.get("labels"), FIRST, VALUE)
+        notes = self._texts(row.get("annotations"), NOTES, TEXT)
         resolved = row["status"] == "resolved"
         since = min(_moment(row.get("startsAt")) or now, now)
         return Notice(
@@ -124,8 +125,11 @@ class Inbox:
             arrived=now,
         )
 
-    def _texts(self, found: object, limit: int) -> dict[str, str]:
-        rows = list(found.items())[:LABELS] if isinstance(found, dict) else []
+    def _texts(self, found: object, first: Iterable[str], limit: int) -> dict[str, str]:
+        if not isinstance(found, dict):
+            return {}
+        names = list(dict.fromkeys([*(name for name in first if name in found), *found]))[:LABELS]
+        rows = ((name, found[name]) for name in names)
         return {self._text(name, NAME): self._text(text, limit) for name, text in rows if isinstance(text, str)}
 
     def _text(self, found: object, limit: int) -> str:

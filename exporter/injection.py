@@ -30,19 +30,20 @@ class Injection:
 
 
 def read(storage: Path) -> tuple[Injection, ...]:
-    """Those that have not ended. A damaged file counts as none, as does an end later than `inject` allows."""
+    """Those that have not ended, each once. A damaged file counts as none, as does an end later than `inject` allows."""
     try:
         rows = json.loads((storage / FILE).read_text(encoding="utf-8"))
         found = [Injection(**row) for row in rows[:LIMIT]]
         now = time.time()
-        return tuple(one for one in found if _whole(one) and now < one.until <= now + LONGEST)
+        whole = (one for one in found if _whole(one) and now < one.until <= now + LONGEST)
+        return tuple({(one.check, one.rule, one.severity, one.subject): one for one in whole}.values())
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return ()
 
 
 def _whole(one: Injection) -> bool:
     texts = (one.check, one.rule, one.severity, one.subject)
-    return all(isinstance(text, str) and text and len(text) <= TEXT for text in texts)
+    return all(isinstance(text, str) and text and len(text) <= TEXT and text.isprintable() for text in texts)
 
 
 def begin(storage: Path, check: str, rule: str, severity: str, subject: str, seconds: float) -> Injection:

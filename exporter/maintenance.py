@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,9 +33,9 @@ def read(storage: Path) -> Maintenance | None:
     try:
         data = json.loads((storage / FILE).read_text(encoding="utf-8"))
         found = Maintenance(float(data["until"]), str(data["why"]), float(data["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    return found if found.on else None
+    return found if found.on and math.isfinite(found.until + found.since) else None
 
 
 def begin(storage: Path, seconds: float, why: str) -> Maintenance:

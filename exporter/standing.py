@@ -49,9 +49,15 @@ def live(url: str) -> tuple[list[Standing], Maintenance | None]:
     """What the exporter at `url` says, and whether maintenance is on. Mistake when nobody answers."""
     told = answer(url, "/api/v1/checks")
     checks = told.get("checks") if isinstance(told, dict) else None
-    mute = told.get("maintenance") if isinstance(told, dict) else None
     standings = [_told(check, url) for check in checks] if isinstance(checks, list) else []
-    return standings, Maintenance(**mute) if mute else None
+    return standings, _mute(told.get("maintenance") if isinstance(told, dict) else None)
+
+
+def _mute(told: object) -> Maintenance | None:
+    """Another version may tell more, or less."""
+    if not isinstance(told, dict) or not isinstance(told.get("until"), int | float):
+        return None
+    return Maintenance(told["until"], str(told.get("why", "")), float(told.get("since") or 0.0))
 
 
 def _told(check: Mapping[str, Any], url: str) -> Standing:

@@ -19,9 +19,10 @@ from unittest.mock import ANY
 import psutil
 import pytest
 
-from exporter import flags, registry
+from exporter import flags, maintenance, registry
 from exporter.cli import main, parser
 from exporter.config import Config
+from exporter.standing import live
 from tests.process import ROOT, Exporter
 from tests.scrape import value
 from tests.servers import ok, serving
@@ -126,6 +127,8 @@ def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixt
         (["status", "--url", "http://ho st"], "no space"),
         (["--config.profile=test"], "give --config.file too"),
         (["--config.file=/nowhere/canary.yml"], "cannot be read"),
+        (["--config.check", "--path.procfs=/nowhere"], "mount the host's there"),
+        (["run", "disk", "--param", "path=/", "--path.rootfs=/nowhere"], "mount the host's / there"),
         (["--config.check", "--storage.retention.time=3x"], "--storage.retention.time: storage.retention_time: '3x'"),
         (["--config.check", "--web.listen-address", "nowhere"], "--web.listen-address: web.listen_address: 'nowhere'"),
     ],
@@ -444,6 +447,37 @@ def test_maintenance_is_a_series_until_it_is_off(exporter: Exporter, tmp_path: P
     assert gpu_canary(tmp_path, "maintenance", "off", where)[:2] == (0, "maintenance is off\n")
     assert "mute" not in gpu_canary(tmp_path, "status", where)[1]
     exporter.until(lambda s: value(s, "gpucanary_maintenance") == 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"until": Infinity, "why": "", "since": 0}',
+        '{"until": 1e999, "why": "", "since": 0}',
+        "[]",
+        "\x00",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_damaged_file_is_no_maintenance(tmp_path: Path, text: str) -> None:
+    (tmp_path / maintenance.FILE).write_text(text)
+    assert maintenance.read(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "until"),
+    [
+        ({"until": 9e9, "more": 1}, 9e9),
+        ({"until": 9e9, "why": None, "since": None}, 9e9),
+        ({"until": "x"}, None),
+        ([1], None),
+    ],
+)
+def test_what_another_version_says_of_its_maintenance_is_understood(told: object, until: float | None) -> None:
+    with serving(ok(json.dumps({"maintenance": told, "checks": []}).encode())) as server:
+        standings, mute = live(server.url())
+    assert (standings, mute.until if mute else None) == ([], until)
 
 
 def test_two_never_write_one_history_nor_share_one_port(

@@ -72,6 +72,17 @@ def test_long_texts_and_many_labels_are_cut() -> None:
     assert len(json.dumps(notice.to_dict())) < 10_000
 
 
+def test_what_says_who_and_where_is_kept_of_many_labels() -> None:
+    inbox = Inbox()
+    many = {f"a_{i}": "x" for i in range(50)}
+    labels = {**many, "alertname": "GpuCanaryDiskLow", "severity": "critical", "subject": "/models"}
+    row = {"status": "firing", "labels": labels, "annotations": {**many, "summary": "The disk is low."}}
+    inbox.take(message(row), now=NOW)
+    (notice,) = inbox.notices(NOW)
+    assert (notice.name, notice.severity, notice.labels["subject"]) == ("GpuCanaryDiskLow", "critical", "/models")
+    assert notice.annotations == {"summary": "The disk is low."}
+
+
 def test_a_secret_is_hidden_even_where_a_text_is_cut_in_the_middle_of_it() -> None:
     inbox = Inbox(Redactor(["hunter2hunter2"]))
     inbox.take(message(alert(annotations={"summary": "x" * (inboxes.TEXT - 5) + "hunter2hunter2"})), now=NOW)

@@ -70,12 +70,20 @@ def test_there_are_never_many(tmp_path: Path) -> None:
         json.dumps([{"check": "a", "rule": "b", "severity": "c", "subject": "d", "until": math.nan}]),
         json.dumps([{"check": "a" * 9999, "rule": "b", "severity": "c", "subject": "d", "until": time.time() + 99}]),
         json.dumps([{"check": "a", "rule": "b", "severity": "c", "subject": "d", "until": 1, "more": 1}]),
+        json.dumps([{"check": "a", "rule": "b", "severity": "c", "subject": "\ud800", "until": time.time() + 99}]),
     ],
     ids=lambda text: text[:40],
 )
 def test_a_damaged_file_injects_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / injection.FILE).write_text(text)
     assert read(tmp_path) == ()
+
+
+def test_what_stands_twice_in_the_file_is_one_series(tmp_path: Path) -> None:
+    begin(tmp_path, "disk", "disk-low", "warning", "/", 60)
+    (row,) = json.loads((tmp_path / injection.FILE).read_text())
+    (tmp_path / injection.FILE).write_text(json.dumps([row, {**row, "until": row["until"] - 9}]))
+    assert len(read(tmp_path)) == 1
 
 
 # -- the scrape and the page ----------------------------------------------------------------------------------------

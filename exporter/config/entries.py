@@ -99,7 +99,9 @@ class CheckEntry(Entry):
     params: dict[str, Any] | None = Field(None, description="What the probe is told; `gpu-canary explain PROBE`.")
     interpreter: str | None = Field(None, description="Short for params.interpreter: a name of `interpreters:`.")
     targets: list[TargetEntry] = Field([], description="Bounds on the probe's metrics.")
-    objective: float | None = Field(None, gt=0, lt=1, description="Share of runs that shall succeed, like 0.99.")
+    objective: float | None = Field(
+        None, gt=0, lt=1, description="Share of measured time in which the check shall not be failed, like 0.99."
+    )
     retry: RetryEntry = Field(default=RetryEntry(), description="What changes while the check is failing.")
     enabled: bool = Field(True, description="false: validated, never run.")
 

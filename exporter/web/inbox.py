@@ -17,7 +17,7 @@ from exporter.web.aside import Aside
 from exporter.web.service import Service
 from probes.api import Json
 
-AT_ONCE = 4  # deliveries read at a time: each may hold a mebibyte
+AT_ONCE = 4  # deliveries that may arrive at a time: each may hold a mebibyte
 SECONDS = 5.0  # for one to arrive
 PLACE = ("instance", "check", "gpu", "rule", "subject")  # labels that say where
 SHOWN = 30  # firing and ended alerts each, on the page
@@ -29,7 +29,7 @@ class Mailbox:
 
     def __init__(self, service: Service, aside: Aside, refetch: Callable[[], None]) -> None:
         self._service, self._aside, self._refetch = service, aside, refetch
-        self._reading = asyncio.Semaphore(AT_ONCE)
+        self._reading, self._parsing = asyncio.Semaphore(AT_ONCE), asyncio.Lock()
 
     async def tell(self, request: Request) -> Response:
         inbox = self._service.inbox
@@ -45,7 +45,9 @@ class Mailbox:
         try:
             async with self._reading, asyncio.timeout(SECONDS):
                 body = await request.body()
-                taken = await self._aside(_taken, inbox, body, request.query_params.get("pager") == "configured")
+                pager = request.query_params.get("pager") == "configured"
+                async with self._parsing:  # a hostile mebibyte becomes thirty in memory
+                    taken = await self._aside(_taken, inbox, body, pager)
         except (TimeoutError, ClientDisconnect):
             return replies.error(408, f"send the whole message within {SECONDS:g} s", {"connection": "close"})
         if isinstance(taken, str):
