@@ -9,7 +9,8 @@ from dashboards.conditions import DRIVER_CHANGED, TORCH_CHANGED
 from dashboards.findings import CHECK, chosen, of_family, what_is_wrong
 from dashboards.lines import bounded, stepped
 from dashboards.links import from_row, from_series
-from dashboards.panels import BAD, GOOD, NONE, WARN, Column, Panel, Query, series, steps, table, words
+from dashboards.panels import BAD, GOOD, NONE, WARN, Panel, Query, series, steps, words
+from dashboards.tables import Column, table
 
 FAMILY = "benchmarks"
 MINE = 'check=~"$check"'

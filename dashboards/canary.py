@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from dashboards.board import CHECK, INSTANCE, JOB, Board, Row, annotation
 from dashboards.links import HERE, from_row, linked
-from dashboards.panels import (
-    BAD,
-    GOOD,
-    WARN,
-    Column,
-    Panel,
-    Query,
-    note,
-    stat,
-    steps,
-    table,
-    words,
-)
+from dashboards.panels import BAD, GOOD, WARN, Panel, Query, note, stat, steps, words
+from dashboards.tables import Column, table
 from dashboards.trouble import HOSTS
 from dashboards.working import (
     ANY_BAD,
@@ -43,6 +32,11 @@ UNDELIVERED = "ceil(sum(increase(alertmanager_notifications_failed_total[$__rang
 
 def now() -> tuple[Panel, ...]:
     """Is anything wrong with the canary?"""
+    return (*kept_promises(), *lost(), *reached())
+
+
+def kept_promises() -> tuple[Panel, ...]:
+    """Is it cheap, in time, and of the config that was written?"""
     return (
         stat(
             "CPU, worst host",
@@ -71,6 +65,12 @@ def now() -> tuple[Panel, ...]:
             (Query(f"min(gpucanary_config_last_reload_successful{{{HERE}}})", "last load"),),
             mapping=words({0.0: ("refused", BAD), 1.0: ("loaded", GOOD)}),
         ),
+    )
+
+
+def lost() -> tuple[Panel, ...]:
+    """Are results or alerts lost?"""
+    return (
         stat(
             "History not written",
             "How many batches could not be written to disk in this time range? Baselines miss them.",
@@ -92,6 +92,12 @@ def now() -> tuple[Panel, ...]:
             ),
             width=8,
         ),
+    )
+
+
+def reached() -> tuple[Panel, ...]:
+    """How much does it look after, and does the way of its alerts work?"""
+    return (
         stat(
             "Checks configured",
             "How many checks are configured on all hosts?",

@@ -8,22 +8,8 @@ from __future__ import annotations
 from dashboards.findings import chosen
 from dashboards.lines import bounded
 from dashboards.links import from_row
-from dashboards.panels import (
-    BAD,
-    GOOD,
-    NEUTRAL,
-    NONE,
-    WARN,
-    Column,
-    Panel,
-    Query,
-    series,
-    stat,
-    states,
-    steps,
-    table,
-    words,
-)
+from dashboards.panels import BAD, GOOD, NEUTRAL, NONE, WARN, Panel, Query, series, stat, states, steps, words
+from dashboards.tables import Column, table
 
 CARD = "job, instance, gpu, uuid"
 THIS = 'uuid="$gpu"'
@@ -121,7 +107,6 @@ def all_cards() -> Panel:
 def numbers() -> list[Panel]:
     """The chosen card now."""
     near = steps((None, BAD), (1, WARN), (5, NONE))
-    met = {0.0: ("missed", BAD), 1.0: ("all met", GOOD)}
     target = f"min by ({CARD}) ({chosen('gpucanary_target_met', THIS)})"
     return [
         stat(
@@ -156,7 +141,7 @@ def numbers() -> list[Panel]:
             "Are all targets about this card met? n/a: none is set.",
             [Query(target)],
             "none",
-            mapping=words(met),
+            mapping=words({0.0: ("missed", BAD), 1.0: ("all met", GOOD)}),
         ),
     ]
 

@@ -7,7 +7,8 @@ from dashboards.conditions import DRIVER_CHANGED, TORCH_CHANGED
 from dashboards.findings import CHECK, chosen, outcome_column, outcome_of, what_is_wrong
 from dashboards.lines import bounded
 from dashboards.links import from_row
-from dashboards.panels import BAD, NONE, WARN, Column, Panel, Query, series, steps, table
+from dashboards.panels import BAD, NONE, WARN, Panel, Query, series, steps
+from dashboards.tables import Column, table
 
 FAMILY = "environment"
 MINE = 'check=~"$check"'

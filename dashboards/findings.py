@@ -4,23 +4,8 @@ from __future__ import annotations
 
 from dashboards.board import Row
 from dashboards.links import BOARD_OF_CHECK, HERE, from_row, runbook
-from dashboards.panels import (
-    BAD,
-    NEUTRAL,
-    NONE,
-    OUTCOMES,
-    WARN,
-    Column,
-    Panel,
-    Query,
-    link,
-    note,
-    stat,
-    states,
-    steps,
-    table,
-    words,
-)
+from dashboards.panels import BAD, NEUTRAL, NONE, OUTCOMES, WARN, Panel, Query, link, note, stat, states, steps, words
+from dashboards.tables import Column, table
 
 RANKS = {3.0: ("critical", BAD), 2.0: ("warning", WARN), 1.0: ("info", NEUTRAL)}
 OUTCOME_WORDS = {float(place): (word, color) for place, (word, color) in enumerate(OUTCOMES.items(), 1)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dashboards.findings import chosen
 from dashboards.lines import bounded
 from dashboards.links import from_row
-from dashboards.panels import NONE, WARN, Column, Panel, Query, series, steps, table
+from dashboards.panels import NONE, WARN, Panel, Query, series, steps
+from dashboards.tables import Column, table
 
 HOST = "job, instance"
 CPU_BUSY, MEMORY_FULL = 0.80, 0.90  # alerts/hardware.yml, unless a target says otherwise

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dashboards.board import CHECK, INSTANCE, JOB, Board, Row, annotation
 from dashboards.findings import OUTCOME_WORDS, RANKS, findings_table, outcome
 from dashboards.links import HERE, from_row, from_series, linked, runbook, with_board
-from dashboards.panels import GOOD, WARN, Column, Panel, Query, note, series, stat, states, steps, table, words
+from dashboards.panels import GOOD, WARN, Panel, Query, note, series, stat, states, steps, words
+from dashboards.tables import Column, table
 from dashboards.trouble import (
     ANY_BAD,
     ANY_WARN,
@@ -38,7 +39,11 @@ def shown(only: str = "") -> str:
 
 def banner() -> tuple[Panel, ...]:
     """Six numbers that say whether to read on."""
-    fires = f'ALERTS{{{{alertname=~"GpuCanary.+",alertstate="firing",severity="{{}}",{HERE}}}}}'
+    return (*banner_of_checks(), *banner_of_trust())
+
+
+def banner_of_checks() -> tuple[Panel, ...]:
+    """Who answers, and what do the checks say?"""
     return (
         stat(
             "Hosts",
@@ -62,23 +67,35 @@ def banner() -> tuple[Panel, ...]:
             ),
             width=3,
         ),
-        stat(
-            "Findings now",
-            "How many rules fire now, by severity? Drills are counted apart. n/a: no check has looked.",
-            (
-                Query(
-                    counted(f'gpucanary_finding{{{OF_CHECK},injected="",severity="critical"}} == 1', JUDGED),
-                    "critical",
-                    ANY_BAD,
-                ),
-                Query(
-                    counted(f'gpucanary_finding{{{OF_CHECK},injected="",severity="warning"}} == 1', JUDGED),
-                    "warning",
-                    ANY_WARN,
-                ),
+        findings_now(),
+    )
+
+
+def findings_now() -> Panel:
+    """What fires, whatever the outcome of its check."""
+    return stat(
+        "Findings now",
+        "How many rules fire now, by severity? Drills are counted apart. n/a: no check has looked.",
+        (
+            Query(
+                counted(f'gpucanary_finding{{{OF_CHECK},injected="",severity="critical"}} == 1', JUDGED),
+                "critical",
+                ANY_BAD,
             ),
-            width=3,
+            Query(
+                counted(f'gpucanary_finding{{{OF_CHECK},injected="",severity="warning"}} == 1', JUDGED),
+                "warning",
+                ANY_WARN,
+            ),
         ),
+        width=3,
+    )
+
+
+def banner_of_trust() -> tuple[Panel, ...]:
+    """What does nobody know, what was promised, and who was told?"""
+    fires = f'ALERTS{{{{alertname=~"GpuCanary.+",alertstate="firing",severity="{{}}",{HERE}}}}}'
+    return (
         stat(
             "Blind checks",
             "How many checks cannot look, end in an error of ours, or never ran? They say nothing about the machine.",

@@ -13,7 +13,6 @@ from typing import Protocol, Self
 from dashboards.sdk import common, common_model, dashboard, model, prometheus, prometheus_model, text_model
 from dashboards.sdk import stat as stat_builder
 from dashboards.sdk import statetimeline as state_builder
-from dashboards.sdk import table as table_builder
 from dashboards.sdk import text as text_builder
 from dashboards.sdk import timeseries as time_builder
 
@@ -102,7 +101,7 @@ def stat(
         .unit(unit)
         .no_value(NOTHING)
     )
-    return _finished(builder, title, question, queries, width, height, newest=True)
+    return finished(builder, title, question, queries, width, height, newest=True)
 
 
 def series(
@@ -138,7 +137,7 @@ def series(
         .unit(unit)
         .no_value(NOTHING)
     )
-    return _finished(builder, title, question, queries, width, height)
+    return finished(builder, title, question, queries, width, height)
 
 
 def states(
@@ -178,91 +177,7 @@ def states(
         .unit("short")
         .no_value(NOTHING)
     )
-    return _finished(builder, title, question, queries, width, height)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table: the label it shows, or `Value #A` for the number of query A."""
-
-    field: str
-    title: str
-    unit: str = ""
-    mapping: model.ValueMap | None = None
-    links: tuple[dashboard.DashboardLink, ...] = ()
-    width: int = 0
-    long: bool = False  # text that needs several lines
-    hidden: bool = False  # there only for links: `${__data.fields.FIELD}`
-    colors: dashboard.ThresholdsConfig | None = None
-
-    def properties(self) -> list[model.DynamicConfigValue]:
-        # of a cell: the table's own text for no data is about all of it
-        found = [model.DynamicConfigValue(id_val="noValue", value=NOTHING)]
-        if self.unit:
-            found.append(model.DynamicConfigValue(id_val="unit", value=self.unit))
-        if self.mapping:
-            found.append(model.DynamicConfigValue(id_val="mappings", value=[self.mapping]))
-            cell = {"type": "color-text"}
-            found.append(model.DynamicConfigValue(id_val="custom.cellOptions", value=cell))
-        if self.links:
-            found.append(model.DynamicConfigValue(id_val="links", value=[one.build() for one in self.links]))
-        if self.width:
-            found.append(model.DynamicConfigValue(id_val="custom.width", value=self.width))
-        if self.colors:
-            found.append(model.DynamicConfigValue(id_val="thresholds", value=self.colors.build()))
-            found.append(model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}))
-        if self.long:
-            found.append(
-                model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "auto", "wrapText": True})
-            )
-            found.append(model.DynamicConfigValue(id_val="custom.inspect", value=True))
-        if self.hidden:  # the first for Grafana up to 12.1, the second from 12.2 on
-            found.append(model.DynamicConfigValue(id_val="custom.hidden", value=True))
-            found.append(model.DynamicConfigValue(id_val="custom.hideFrom", value={"viz": True}))
-        return found
-
-
-def table(
-    title: str,
-    question: str,
-    queries: Sequence[Query],
-    columns: Sequence[Column],
-    *,
-    width: int = 24,
-    height: int = 9,
-    empty: str = "nothing",
-    first: str = "",
-    falling: bool = True,
-) -> Panel:
-    """Rows of labels and values, joined over all queries; only `columns` are shown, in their order.
-
-    `empty` is what the table says when there are no rows: the truth in words. `first`: the title of the column to
-    sort by, `falling` or rising. Every query gives the same labels: rows are joined by what all of them have.
-    """
-    order = {column.field: place for place, column in enumerate(columns)}
-    renamed = {column.field: column.title for column in columns}
-    builder = (
-        table_builder.Panel()
-        .cell_height(common_model.TableCellHeight.SM)
-        .filterable(True)
-        .thresholds(steps((None, NONE)))
-        .unit("short")
-        .no_value(empty)
-        .with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
-        .with_transformation(
-            model.DataTransformerConfig(id_val="filterFieldsByName", options={"include": {"names": list(order)}})
-        )
-        .with_transformation(
-            model.DataTransformerConfig(
-                id_val="organize", options={"indexByName": order, "renameByName": renamed, "excludeByName": {}}
-            )
-        )
-    )
-    if first:
-        builder = builder.sort_by([common.TableSortByFieldState().display_name(first).desc(falling)])
-    for column in columns:
-        builder = builder.override_by_name(column.title, column.properties())
-    return _finished(builder, title, question, queries, width, height, as_table=True)
+    return finished(builder, title, question, queries, width, height)
 
 
 def note(markdown: str, *, width: int = 24, height: int = 3, title: str = "What this is for") -> Panel:
@@ -279,7 +194,7 @@ class _Asking(Built, Protocol):
     def override_by_query(self, query_ref_id: str, properties: list[model.DynamicConfigValue]) -> Self: ...
 
 
-def _finished(
+def finished(
     builder: _Asking,
     title: str,
     question: str,
@@ -290,6 +205,7 @@ def _finished(
     newest: bool = False,
     as_table: bool = False,
 ) -> Panel:
+    """The panel with what every one needs; `builder` holds what is its kind's own."""
     builder = builder.title(title).description(question).datasource(DATASOURCE)
     for place, query in enumerate(queries):
         ref = chr(ord("A") + place)

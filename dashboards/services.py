@@ -6,19 +6,8 @@ from dashboards.board import INSTANCE, JOB, Board, Row, checks_of
 from dashboards.findings import CHECK, chosen, of_family, outcome_column, outcome_of, what_is_wrong
 from dashboards.lines import bounded, stacked, stepped
 from dashboards.links import from_row, from_series
-from dashboards.panels import (
-    BAD,
-    GOOD,
-    NONE,
-    WARN,
-    Column,
-    Panel,
-    Query,
-    series,
-    steps,
-    table,
-    words,
-)
+from dashboards.panels import BAD, GOOD, NONE, WARN, Panel, Query, series, steps, words
+from dashboards.tables import Column, table
 
 FAMILY = "services"
 MINE = 'check=~"$check"'

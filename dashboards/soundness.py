@@ -6,7 +6,8 @@ from dashboards.board import annotation
 from dashboards.cards import CARD, MIG, THIS, this
 from dashboards.findings import chosen
 from dashboards.lines import bounded, stepped
-from dashboards.panels import Column, Panel, Query, series, stat, table, words
+from dashboards.panels import Panel, Query, series, stat, words
+from dashboards.tables import Column, table
 
 XIDS = annotation(
     "XIDs",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dashboards.links import HERE, from_row, with_board
-from dashboards.panels import BAD, GOOD, WARN, Column, Panel, Query, steps, table, words
+from dashboards.panels import BAD, GOOD, WARN, Panel, Query, steps, words
+from dashboards.tables import Column, table
 from exporter import registry
 from probes import BUILTIN
 

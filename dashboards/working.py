@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dashboards.links import HERE, from_row, from_series, with_board
-from dashboards.panels import BAD, GOOD, NEUTRAL, WARN, Column, Panel, Query, series, states, steps, table
+from dashboards.panels import BAD, GOOD, NEUTRAL, WARN, Panel, Query, series, states, steps
+from dashboards.tables import Column, table
 
 OF_CHECK = f'{HERE},check=~"$check"'
 ANY_BAD, ANY_WARN = steps((None, GOOD), (1, BAD)), steps((None, GOOD), (1, WARN))
@@ -121,7 +122,11 @@ def schedule() -> tuple[Panel, ...]:
 
 def cost() -> tuple[Panel, ...]:
     """What does it cost?"""
-    scraped = f"and on (job, instance) gpucanary_build_info{{{HERE}}}"
+    return (*promised(), *scrapes())
+
+
+def promised() -> tuple[Panel, ...]:
+    """Does it cost as little as README promises?"""
     return (
         series(
             "CPU of the exporters",
@@ -139,6 +144,13 @@ def cost() -> tuple[Panel, ...]:
             bound=MEMORY_PROMISE,
             links=(TO_OVERVIEW,),
         ),
+    )
+
+
+def scrapes() -> tuple[Panel, ...]:
+    """What does it cost Prometheus, and what does it say of itself?"""
+    scraped = f"and on (job, instance) gpucanary_build_info{{{HERE}}}"
+    return (
         series(
             "Scrape duration",
             "How long does a scrape take? It copies ready bytes: more than some milliseconds is the network or the load.",
@@ -175,23 +187,7 @@ def delivery() -> tuple[Panel, ...]:
             (Query(f"sum by (rule_group) (rate(prometheus_rule_evaluation_failures_total{every}))", "{{rule_group}}"),),
             "ops",
         ),
-        series(
-            "Notifications",
-            "Does Prometheus hand its alerts over, and does Alertmanager deliver them?",
-            (
-                Query(f"sum(rate(prometheus_notifications_sent_total{every}))", "Prometheus: sent"),
-                Query(f"sum(rate(prometheus_notifications_errors_total{every}))", "Prometheus: errors"),
-                Query(
-                    f"sum by (integration) (rate(alertmanager_notifications_total{every}))",
-                    "Alertmanager: {{integration}}",
-                ),
-                Query(
-                    f"sum by (integration) (rate(alertmanager_notifications_failed_total{every}))",
-                    "Alertmanager: {{integration}} failed",
-                ),
-            ),
-            "ops",
-        ),
+        notifications(),
         states(
             "Config reloads",
             "When was a config refused?",
@@ -206,4 +202,26 @@ def delivery() -> tuple[Panel, ...]:
             {0.0: ("off", GOOD), 1.0: ("maintenance", NEUTRAL)},
             width=12,
         ),
+    )
+
+
+def notifications() -> Panel:
+    """How many go out, and how many fail?"""
+    every = "[$__rate_interval]"
+    return series(
+        "Notifications",
+        "Does Prometheus hand its alerts over, and does Alertmanager deliver them?",
+        (
+            Query(f"sum(rate(prometheus_notifications_sent_total{every}))", "Prometheus: sent"),
+            Query(f"sum(rate(prometheus_notifications_errors_total{every}))", "Prometheus: errors"),
+            Query(
+                f"sum by (integration) (rate(alertmanager_notifications_total{every}))",
+                "Alertmanager: {{integration}}",
+            ),
+            Query(
+                f"sum by (integration) (rate(alertmanager_notifications_failed_total{every}))",
+                "Alertmanager: {{integration}} failed",
+            ),
+        ),
+        "ops",
     )

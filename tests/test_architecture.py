@@ -15,7 +15,7 @@ from probes import BUILTIN
 from tests.process import Exporter
 
 ROOT = Path(__file__).parent.parent
-MODULES = sorted(p for top in ("exporter", "probes", "docs") for p in (ROOT / top).rglob("*.py"))
+MODULES = sorted(p for top in ("exporter", "probes", "dashboards", "docs") for p in (ROOT / top).rglob("*.py"))
 WORKERS = sorted((ROOT / "probes" / "workers").glob("*.py"))
 IN_FAMILIES = sorted(p for family in BUILTIN for p in (ROOT / "probes" / family).glob("*.py"))
 PROBES = [p for p in IN_FAMILIES if re.search(r"^PROBE\b", p.read_text(encoding="utf-8"), re.MULTILINE)]

@@ -13,9 +13,10 @@ import pytest
 
 from dashboards.__main__ import FOLDER, STEMS, boards
 from dashboards.board import Board, Row
-from dashboards.panels import GOOD, Column, Panel, Query, series, stat, states, steps, table
+from dashboards.panels import GOOD, Panel, Query, series, stat, states, steps
 from dashboards.queries import filled, label_values, panels, targets
 from dashboards.sdk import JSONEncoder, model, register_default_plugins
+from dashboards.tables import Column, table
 from exporter.live import live_series
 from exporter.schedule import Running
 from tests.dashboards import promql

@@ -12,12 +12,17 @@ import pytest
 from probes import BUILTIN
 
 ROOT = Path(__file__).parent.parent
-MODULES = sorted(p for top in ("exporter", "probes") for p in (ROOT / top).rglob("*.py"))
+MODULES = sorted(p for top in ("exporter", "probes", "dashboards") for p in (ROOT / top).rglob("*.py"))
 
 # DESIGN.md section 2 has a word for each of these: check, run, finding, target, and a noun of its own for the rest.
 SYNONYMS = {"job", "jobs", "task", "tasks", "monitor", "threshold", "alarm", "manager", "helper", "helpers", "utils"}
-# Methods of APScheduler's that we override, and rich's word for a bar of progress.
-OF_LIBRARIES = {"exporter/triggers.py": {"job"}, "exporter/console.py": {"task"}}
+# Methods of APScheduler's that we override, rich's word for a bar of progress, and Prometheus's label.
+OF_LIBRARIES = {
+    "exporter/triggers.py": {"job"},
+    "exporter/console.py": {"task"},
+    "dashboards/board.py": {"job"},
+    "dashboards/hardware.py": {"job"},
+}
 
 
 def named(path: Path) -> Iterator[str]:
