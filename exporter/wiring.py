@@ -13,9 +13,10 @@ from exporter.world.control import Alert, Alertmanager, ControlError, LoadedRule
 
 PREFIX = "gpucanary_"
 OURS = f"count by (job, instance) ({PREFIX}build_info)"
-INTEGRATION = re.compile(
-    r"^\s+(?:- )?[a-z0-9]+_configs:", re.MULTILINE
-)  # of a receiver: webhook_configs, email_configs, ...
+INTEGRATION = re.compile(r"^\s+(?:- )?([a-z0-9]+)_configs:", re.MULTILINE)  # of a receiver: webhook, email, ...
+WEBHOOK = re.compile(r"^\s+(?:- )?url: *[\"']?([^\s\"']+)", re.MULTILINE)
+INBOX, HIDDEN = "/api/v1/inbox", "<secret>"
+UNPAGED = f'{PREFIX}finding{{rule="pager-not-configured"}} == 1'
 SHOWN = 20  # alerts
 RELOAD = "reload Prometheus (`kill -HUP $(pidof prometheus)`)"
 
@@ -37,9 +38,10 @@ def wiring(prometheus: Prometheus, reach: Callable[[str], Alertmanager] = Alertm
         targets = [t for t in prometheus.targets() if _is_ours(t, known)]
         rules = [rule for rule in prometheus.rules() if PREFIX in rule.query]
         managers = prometheus.alertmanagers()
+        unpaged = bool(prometheus.query(UNPAGED))
     except ControlError as error:
         return (Answer("Does Prometheus answer?", "bad", str(error), f"`curl {prometheus.shown}/-/ready` must say so"),)
-    return (*_scraped(targets, bool(known)), _loaded(rules), *_paged(managers, reach), *_firing(rules))
+    return (*_scraped(targets, bool(known)), _loaded(rules), *_paged(managers, reach, unpaged), *_firing(rules))
 
 
 def _is_ours(target: ScrapeTarget, known: set[tuple[str | None, str | None]]) -> bool:
@@ -96,7 +98,7 @@ def _loaded(rules: Sequence[LoadedRule]) -> Answer:
     return Answer(question, "ok", f"yes, {len(alerting)} alerting rules from {', '.join(files[:5])}")
 
 
-def _paged(managers: Sequence[str], reach: Callable[[str], Alertmanager]) -> Iterator[Answer]:
+def _paged(managers: Sequence[str], reach: Callable[[str], Alertmanager], unpaged: bool) -> Iterator[Answer]:
     question = "Is there a pager?"
     if not managers:
         todo = f"add `alerting: {{alertmanagers: [{{static_configs: [{{targets: ['HOST:9093']}}]}}]}}` and {RELOAD}"
@@ -106,13 +108,32 @@ def _paged(managers: Sequence[str], reach: Callable[[str], Alertmanager]) -> Ite
             config = reach(url).config()
         except ControlError as error:
             detail = f"alerts go to {url}, which we could not ask: {error}"
-            yield Answer(question, "warn", detail, "ask from a host that reaches it: `amtool config show`")
+            todo = "ask from where it is known; in compose: `docker compose exec exporter gpu-canary status --prometheus http://prometheus:9090`"
+            yield Answer(question, "warn", detail, todo)
             continue
-        if INTEGRATION.search(config):
-            yield Answer(question, "ok", f"yes, {url} has a receiver that sends")
+        sends = _sends(config, unpaged)
+        if sends == "pager":
+            detail = f"yes, {url} has a receiver that sends; `gpu-canary inject disk-low --severity critical` tries it"
+            yield Answer(question, "ok", detail)
+        elif sends == "inbox":
+            detail = f"no, {url} only sends to an exporter's inbox, its status page: nobody is called"
+            yield Answer(
+                question, "warn", detail, "docs/paging.md: give the receivers `page` and `ticket` a way to you"
+            )
         else:
             todo = "add `webhook_configs:` or `email_configs:` to a receiver; `amtool check-config` proves the file"
             yield Answer(question, "bad", f"{url} has only receivers that send nothing", todo)
+
+
+def _sends(config: str, unpaged: bool) -> Literal["pager", "inbox", ""]:
+    """Whom does that Alertmanager tell? Newer ones hide the URLs of webhooks; then what the inbox itself says counts."""
+    kinds = set(INTEGRATION.findall(config))
+    if kinds != {"webhook"}:
+        return "pager" if kinds else ""
+    urls = WEBHOOK.findall(config)
+    if unpaged and HIDDEN in urls:
+        return "inbox"
+    return "inbox" if urls and all(url.partition("?")[0].endswith(INBOX) for url in urls) else "pager"
 
 
 def _firing(rules: Sequence[LoadedRule]) -> Iterator[Answer]:
@@ -131,7 +152,8 @@ def _firing(rules: Sequence[LoadedRule]) -> Iterator[Answer]:
 def _told(alert: Alert) -> str:
     where = ", ".join(alert.labels[key] for key in ("instance", "check", "rule", "subject") if alert.labels.get(key))
     said = alert.annotations.get("summary") or alert.annotations.get("description") or ""
-    return f"{alert.name} ({where or 'everywhere'}){f': {said[:300]}' if said else ''}"
+    test = "a test, injected: " if alert.labels.get("injected") else ""
+    return f"{test}{alert.name} ({where or 'everywhere'}){f': {said[:300]}' if said else ''}"
 
 
 def _advice(alert: Alert) -> str:

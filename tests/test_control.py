@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.process import free_port
 from tests.servers import ok, says, serving
 from tests.stack.servers import alertmanager, host, prometheus, until
 
+ROOT = Path(__file__).parent.parent
 SECRET = "planted-7d1c"
 SCRAPE = b'gpucanary_build_info{version="0"} 1\ngpucanary_finding{rule="disk-low",subject="/models"} 1\n'
 RULE = """
@@ -234,6 +236,80 @@ def test_a_certificate_is_believed_only_with_its_ca_and_ours_is_shown_when_it_is
             Prometheus(server.url()).alerts()
 
 
+class Asked(Alertmanager):
+    """An Alertmanager that answers with this config."""
+
+    text = ""
+
+    def config(self) -> str:
+        return self.text
+
+
+def shipped_config(url: str) -> str:
+    """Our file as Alertmanager tells it; newer ones hide the URLs of webhooks."""
+    lines = (ROOT / "alerts" / "alertmanager.yml").read_text().splitlines()
+    return "\n".join(re.sub(r"url: \S+", f"url: {url}", line) for line in lines if not line.lstrip().startswith("#"))
+
+
+@pytest.mark.parametrize(
+    ("config", "unpaged", "state"),
+    [
+        (shipped_config("http://exporter:19835/api/v1/inbox"), False, "warn"),
+        (shipped_config("http://exporter:19835/api/v1/inbox?pager=configured"), False, "warn"),
+        (shipped_config("<secret>"), True, "warn"),
+        (shipped_config("<secret>"), False, "ok"),
+        (shipped_config("https://hooks.example.org/api/v1/inbox/mine"), True, "ok"),
+        (
+            shipped_config("http://exporter:19835/api/v1/inbox") + "\n    email_configs: [{to: a@example.org}]",
+            True,
+            "ok",
+        ),
+    ],
+)
+def test_an_inbox_is_no_pager(config: str, unpaged: bool, state: str) -> None:
+    finding = [{"metric": {"rule": "pager-not-configured"}, "value": [0, "1"]}] if unpaged else []
+    answers = {
+        "/api/v1/query": {"result": finding, "resultType": "vector"},
+        "/api/v1/targets": {"activeTargets": []},
+        "/api/v1/rules": {"groups": []},
+        "/api/v1/alertmanagers": {"activeAlertmanagers": [{"url": "http://127.0.0.1:9/api/v2/alerts"}]},
+    }
+    with serving(by_path(answers)) as server:
+        found = wiring(Prometheus(server.url()), type("Told", (Asked,), {"text": config}))
+    assert states(found)["Is there a pager?"] == state
+
+
+def test_a_test_of_the_pager_is_told_as_one() -> None:
+    labels = {"alertname": "GpuCanaryDiskLow", "injected": "true", "severity": "critical"}
+    alert = {"labels": labels, "annotations": {}, "state": "firing", "value": "1", "activeAt": "2026-11-21T11:00:00Z"}
+    rule = {
+        "name": "GpuCanaryDiskLow",
+        "type": "alerting",
+        "query": "gpucanary_finding",
+        "health": "ok",
+        "alerts": [alert],
+    }
+    answers = {
+        "/api/v1/query": {"result": [], "resultType": "vector"},
+        "/api/v1/targets": {"activeTargets": []},
+        "/api/v1/rules": {"groups": [{"name": "disks", "file": "environment.yml", "rules": [rule]}]},
+        "/api/v1/alertmanagers": {"activeAlertmanagers": []},
+    }
+    with serving(by_path(answers)) as server:
+        found = wiring(Prometheus(server.url()))
+    assert found[-1].detail.startswith("a test, injected: GpuCanaryDiskLow")
+
+
+def by_path(answers: dict[str, Any]) -> Any:
+    """A Prometheus that says this."""
+
+    def answer(connection: Any, request: bytes) -> None:
+        path = request.split()[1].decode().partition("?")[0]
+        ok(json.dumps({"status": "success", "data": answers[path]}).encode())(connection, request)
+
+    return answer
+
+
 def test_an_alertmanager_that_cannot_be_asked_is_a_warning_not_a_verdict() -> None:
     answers = {
         "/api/v1/query": {"result": [], "resultType": "vector"},
@@ -242,11 +318,7 @@ def test_an_alertmanager_that_cannot_be_asked_is_a_warning_not_a_verdict() -> No
         "/api/v1/alertmanagers": {"activeAlertmanagers": [{"url": f"http://127.0.0.1:{free_port()}/api/v2/alerts"}]},
     }
 
-    def answer(connection: Any, request: bytes) -> None:
-        path = request.split()[1].decode().partition("?")[0]
-        ok(json.dumps({"status": "success", "data": answers[path]}).encode())(connection, request)
-
-    with serving(answer) as server:
+    with serving(by_path(answers)) as server:
         found = wiring(Prometheus(server.url()))
     assert states(found)["Is there a pager?"] == "warn"
 
