@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,29 +108,48 @@ def test_the_alerts_do_what_their_tests_say(path):
     promtool("test", "rules", path)
 
 
-def cases() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Of all promtool tests: an alert's name, and what is expected of it."""
+Case = tuple[float, str, list[dict[str, Any]]]
+
+
+def stories() -> Iterator[list[Case]]:
+    """Of all promtool tests: when which alert is asked for, and what is expected of it; in the order of time."""
     for path in TESTS:
         for group in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
-            for case in group.get("alert_rule_test", ()):
-                yield case["alertname"], case.get("exp_alerts") or []
+            asked = group.get("alert_rule_test", ())
+            told = [
+                (seconds(str(case["eval_time"])), case["alertname"], case.get("exp_alerts") or []) for case in asked
+            ]
+            yield sorted(told, key=lambda case: case[0])
 
 
-CASES = list(cases())
+STORIES = list(stories())
+
+
+def firing(expected: list[dict[str, Any]], severity: str) -> set[frozenset[tuple[str, str]]]:
+    labels = [one["exp_labels"] for one in expected]
+    return {frozenset(one.items()) for one in labels if one.get("severity") == severity}
 
 
 @for_every_alert
-def test_an_alert_is_tested_from_both_sides(alert):
-    expected = [found for name, found in CASES if name == alert.name]
-    fired = [one for found in expected for one in found if one["exp_labels"].get("severity") == alert.severity]
+def test_an_alert_is_seen_quiet_then_firing_then_resolved(alert):
+    """Each severity of it, and within one story: that another alert of that name was quiet says nothing."""
+    told = [one for story in STORIES for _, name, expected in story if name == alert.name for one in expected]
+    fired = [one for one in told if one["exp_labels"].get("severity") == alert.severity]
     assert fired, "no test sees it fire"
     assert all(set(one["exp_annotations"]) == ANNOTATIONS for one in fired), "a test must tell all annotations"
-    always = alert.name == "GpuCanaryWatchdog"
-    assert always or [] in expected, "no test sees it quiet"
+    if alert.name == "GpuCanaryWatchdog":
+        return
+    seen = [
+        [firing(expected, alert.severity) for _, name, expected in story if name == alert.name] for story in STORIES
+    ]
+    rises = [story for story in seen for before, now in pairwise(story) if now - before]
+    falls = [story for story in seen for before, now in pairwise(story) if before - now]
+    assert rises, "no story sees it quiet before it fires"
+    assert falls, "no story sees it resolved"
 
 
 def test_promtool_is_asked_about_no_alert_that_is_not_there():
-    assert {name for name, _ in CASES} <= NAMES
+    assert {name for story in STORIES for _, name, _ in story} <= NAMES
 
 
 # -- shape ----------------------------------------------------------------------------------------------------------
