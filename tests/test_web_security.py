@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -18,7 +19,7 @@ import pytest
 from exporter.config import Web
 from exporter.config.document import ConfigError
 from exporter.web import passwords
-from exporter.web.access import Access
+from exporter.web.access import Access, Http, Rules, Tls
 from exporter.web.hosts import Hosts
 from tests.checks import check, eventually, quiet
 from tests.web_service import Canary, answering
@@ -456,6 +457,21 @@ def test_tls_is_spoken_and_paths_start_at_the_file(tmp_path, authority):
     with answering(Canary(tmp_path), web_config(tmp_path, TLS), authority.trusting()) as site:
         assert site.ask("/-/healthy").status == 200
         assert raw(site, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") == b"", "no plain answer on a TLS port"
+
+
+@pytest.mark.prometheus
+def test_promtool_takes_the_web_config_that_we_take(tmp_path, authority):
+    """One file for Prometheus, Alertmanager and us. Every key that we know is in it."""
+    authority.issue("server")
+    text = TLS + "  client_ca_file: ca.pem\n  client_auth_type: VerifyClientCertIfGiven\n  min_version: TLS12\n"
+    text += "  max_version: TLS13\n  prefer_server_cipher_suites: true\n"
+    text += "http_server_config:\n  http2: true\n  headers:\n    X-Frame-Options: deny\n"
+    text += f"basic_auth_users:\n  me: {hashed('right')}\n"
+    assert web_config(tmp_path, text).context is not None
+    named = {key for kind in (Rules, Tls, Http) for key in kind.__dataclass_fields__}
+    assert named == set(re.findall(r"^ *(\w+):", text, re.MULTILINE)) - {"me"}
+    ended = subprocess.run(["promtool", "check", "web-config", tmp_path / "web.yml"], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_a_minimum_version_is_kept(tmp_path, authority):
