@@ -23,6 +23,7 @@ from exporter.interpreters import Preparation
 from exporter.journal import Journal
 from exporter.judge import judged_anew
 from exporter.lanes import Lanes, lanes_of, light_slots
+from exporter.lately import Lately
 from exporter.live import live_series
 from exporter.maintenance import Maintenance
 from exporter.maintenance import read as read_maintenance
@@ -71,6 +72,8 @@ class App:
         self.journal = Journal(self.history, self.history.latest())
         rules = (*registry.rules(), *(rule for check in self.checks.values() for rule in check.probe.rules))
         self.own = Own(rules, config.grafana_url, self.url)
+        nothing: tuple[Maintenance | None, tuple[Injection, ...]] = (None, ())
+        self._told = Lately(lambda: (self.maintenance(), self.injected()), nothing)  # a scrape waits for no disk
         self.exposition = Exposition(self._own_blocks, lambda: live_series(self.schedule.running()))
         lanes = Lanes({"light": light_slots(self.checks.values()), "worker": WORKER_LANES})
         self.schedule = Schedule(
@@ -179,8 +182,9 @@ class App:
         about.lag, about.lanes = self.schedule.lag, self.schedule.lanes.occupancy()
         about.next_runs, about.checks = self.schedule.next_runs(), len(self.checks)
         about.history_failures = self.history.write_failures
-        about.maintenance = self.maintenance() is not None
-        about.injected = self.injected()
+        mute, injected = self._told()
+        about.maintenance = mute is not None and mute.on
+        about.injected = tuple(one for one in injected if one.left)
         return self.own.blocks()
 
     # -- reload ---------------------------------------------------------------------------------------------------
