@@ -193,6 +193,27 @@ def test_without_the_flag_it_takes_nothing_and_says_how_to_enable_it(tmp_path):
         assert "Alertmanager" not in site.ask("/").text
 
 
+def test_the_page_says_that_nobody_was_called_until_somebody_is(site):
+    assert "Nobody was called" not in site.ask("/").text
+    site.ask("/api/v1/inbox", "POST", message(alert(), receiver="page"))
+    page = site.ask("/").text
+    assert "Nobody was called" in page
+    assert "/runbooks/pager-not-configured" in page
+    site.ask("/api/v1/inbox?pager=configured", "POST", message(alert(), receiver="page"))
+    assert "Nobody was called" not in site.ask("/").text
+
+
+def test_no_page_calls_all_well_while_an_alert_fires_that_is_no_test(site):
+    site.ask("/api/v1/inbox", "POST", message(alert(labels={"injected": "true"})))
+    assert "All is well." in site.ask("/").text
+    site.ask("/api/v1/inbox", "POST", message(alert("B", annotations={"description": "Page of `gpu` <b>."})))
+    page = site.ask("/").text
+    assert "Every check here is well, but alerts fire." in page
+    assert "Page of <code>gpu</code> &lt;b&gt;." in page
+    site.ask("/api/v1/inbox", "POST", message(alert("B", "resolved")))
+    assert "All is well." in site.ask("/").text
+
+
 def test_what_arrives_is_on_the_page_in_the_api_and_asked_for_in_the_metrics(canary, site):
     now = time.time()
     fresh = alert(since=now - 30, annotations={"dashboard_url": "javascript:alert(1)"})

@@ -72,18 +72,25 @@ class Told:
     notice: Notice
     summary: str
     place: str
+    description: remedy.Step
     steps: tuple[remedy.Step, ...]
     links: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The inbox as the page shows it: the newest of each kind, and how many more there are."""
+    """The inbox as the page shows it: the newest of each kind, how many more there are, and receivers without a pager."""
 
     firing: tuple[Told, ...]
     ended: tuple[Told, ...]
     more: int
     watchdog: float | None
+    unpaged: tuple[str, ...]
+
+    @property
+    def serious(self) -> bool:
+        """Does an alert fire that is no test of the pager?"""
+        return any("injected" not in told.notice.labels for told in self.firing)
 
 
 def shown(inbox: Inbox | None) -> Shown | None:
@@ -94,7 +101,8 @@ def shown(inbox: Inbox | None) -> Shown | None:
     firing = [n for n in notices if n.state == "firing"]
     ended = [n for n in notices if n.state == "resolved"]
     more = max(0, len(firing) - SHOWN) + max(0, len(ended) - SHOWN)
-    return Shown(tuple(map(_told, firing[:SHOWN])), tuple(map(_told, ended[:SHOWN])), more, inbox.watchdog())
+    now, over = tuple(map(_told, firing[:SHOWN])), tuple(map(_told, ended[:SHOWN]))
+    return Shown(now, over, more, inbox.watchdog(), inbox.unpaged())
 
 
 def _told(notice: Notice) -> Told:
@@ -104,6 +112,7 @@ def _told(notice: Notice) -> Told:
         notice,
         notes.get("summary") or notice.name,
         ", ".join(notice.labels[key] for key in PLACE if notice.labels.get(key)),
+        remedy.pieces(notes.get("description", "")),
         remedy.steps(notes.get("remedy", ""), notice.labels.get("check", "CHECK")),
         tuple((name, url) for name, url in links if is_link(url)),
     )

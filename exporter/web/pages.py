@@ -65,13 +65,14 @@ class Pages:
         wanted = set(named) if named else None
         cards = [self._card(c, wanted is None or c.name in wanted) for c in list(self._service.checks.values())]
         drawn = [card for card in cards if wanted is None or card.check.name in wanted]
+        mail = inbox.shown(self._service.inbox)
         return self.html(
             request,
             template,
-            summary=view.summary(cards),
+            summary=view.summary(cards, mail is not None and mail.serious),
             families=view.by_family(drawn),
             limit=TROUBLES,
-            inbox=inbox.shown(self._service.inbox),
+            inbox=mail,
             fragment="fragment/status",
         )
 

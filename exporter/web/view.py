@@ -126,8 +126,8 @@ def card(
     )
 
 
-def summary(cards: Sequence[Card]) -> Summary:
-    """What is wrong now, what could not be looked at, what was put off, what does not apply."""
+def summary(cards: Sequence[Card], alerts: bool = False) -> Summary:
+    """What is wrong now, what could not be looked at, what was put off, what does not apply. `alerts`: some fire."""
     troubles = sorted(
         (t for c in cards for t in c.troubles), key=lambda t: (t.ours, t.severity != "critical", -t.since)
     )
@@ -137,6 +137,8 @@ def summary(cards: Sequence[Card]) -> Summary:
     blind = skipped["blind"]
     counts = Counter(_state(c) for c in cards)
     headline, tone = _headline(cards, troubles, len(blind))
+    if tone == "ok" and alerts:  # of other hosts, or of what Prometheus alone can see
+        headline, tone = "Every check here is well, but alerts fire.", "degraded"
     return Summary(
         headline,
         tone,
