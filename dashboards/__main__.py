@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from dashboards.board import Board
+from dashboards.rest import completed, declared
 
 STEMS = ("overview", "environment", "hardware", "benchmarks", "services", "canary")
 FOLDER = Path(__file__).parent / "json"
@@ -14,7 +15,7 @@ FOLDER = Path(__file__).parent / "json"
 
 def boards() -> list[Board]:
     """Every dashboard there is, in the order people meet them."""
-    return [importlib.import_module(f"dashboards.{stem}").BOARD for stem in STEMS]
+    return completed((importlib.import_module(f"dashboards.{stem}").BOARD for stem in STEMS), declared())
 
 
 def main() -> None:

@@ -15,12 +15,15 @@ from dashboards.__main__ import FOLDER, STEMS, boards
 from dashboards.board import Board, Row
 from dashboards.panels import GOOD, Panel, Query, series, stat, states, steps
 from dashboards.queries import filled, label_values, panels, targets
+from dashboards.rest import completed, declared
 from dashboards.sdk import JSONEncoder, model, register_default_plugins
 from dashboards.tables import Column, table
 from exporter.live import live_series
 from exporter.schedule import Running
+from probes import BUILTIN
+from probes.api import Metric
 from tests.dashboards import promql
-from tests.dashboards.catalogue import alert_numbers, everything, house, probes
+from tests.dashboards.catalogue import SCRAPED, Series, alert_numbers, everything, house, probes
 from tests.dashboards.declared import BARE, FOREIGN, LIVE, PAIRED, RETENTION_DAYS, UNPAIRED, UNSELECTED, UNSHOWN
 from tests.dashboards.labels import names
 from tests.dashboards.lint import CHECKS, House, lint
@@ -87,6 +90,38 @@ def test_every_series_of_ours_is_on_a_panel_or_has_a_reason_not_to_be(made: dict
     missing = {*probes(), *house()} - shown(made)
     assert sorted(missing - set(UNSHOWN)) == [], "show it, or say in UNSHOWN why nobody needs to see it"
     assert sorted(set(UNSHOWN) - missing) == [], "no longer needed in UNSHOWN"
+
+
+NEW = (
+    Metric("waits_seconds", "How long a request waits in line.", ("queue",)),
+    Metric("finished_timestamp_seconds", "When the last request was done."),
+    Metric("lost_bytes_total", "Bytes that never arrived.", kind="counter"),
+    Metric("seen_total", "Requests that were seen.", ("class",), kind="events"),
+    Metric("server_info", "Which server answers.", ("version",), kind="info"),
+)
+
+
+@pytest.mark.parametrize("family", [stem for stem in STEMS if stem in BUILTIN])
+def test_metrics_that_nobody_drew_get_panels_that_the_linter_finds_nothing_wrong_with(family: str) -> None:
+    """So that a new probe is one file and one line here, too."""
+    before = boards()
+    after = completed(before, [(family, f"gpucanary_toy_{metric.name}", metric) for metric in NEW])
+    (more,) = (json.loads(board.json()) for board in after if board.stem == family)
+    titles = [panel["title"] for panel in panels(more)]
+    assert titles[-len(NEW) :] == [f"toy_{metric.name}" for metric in NEW]
+    assert [board.json() for board in after if board.stem != family] == [b.json() for b in before if b.stem != family]
+    toys = {
+        f"gpucanary_toy_{metric.name}": Series(
+            metric.kind in ("counter", "events"), SCRAPED | {"check"} | frozenset(metric.labels)
+        )
+        for metric in NEW
+    }
+    uids = frozenset(board.uid for board in after)
+    assert lint(more, House({**everything(), **toys}, uids, alert_numbers())) == []
+
+
+def test_what_is_drawn_gets_no_second_panel() -> None:
+    assert [board.json() for board in completed(boards(), declared())] == [board.json() for board in boards()]
 
 
 def test_every_exception_is_still_needed(made: dict[str, Any]) -> None:

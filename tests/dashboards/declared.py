@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dashboards.rest import LEFT_OUT
+
 # Series of other programs. Their job and instance are not the exporter's, so no variable selects them.
 FOREIGN = {
     "up": "written by Prometheus for every target",
@@ -37,11 +39,11 @@ BARE: dict[str, str] = {
     "gpucanary_gpu_ecc_volatile_errors_total": "the count since the driver was loaded tells which errors are new",
 }
 
-# Our series that no panel shows.
+# Our series that no panel shows; of those that a probe measures, the builders must know it too.
 UNSHOWN: dict[str, str] = {
     "gpucanary_check_duration_seconds_count": "the buckets say the same, and more",
     "gpucanary_check_duration_seconds_sum": "the buckets say the same, and more",
-    "gpucanary_host_self_resident_bytes": "process_resident_memory_bytes of the same process is on the canary's board",
+    **LEFT_OUT,
 }
 
 # Panels whose colours begin at an alert's number: the numbers must be in that alert's expression.
