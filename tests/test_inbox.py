@@ -206,6 +206,7 @@ def test_the_page_says_that_nobody_was_called_until_somebody_is(site):
 def test_no_page_calls_all_well_while_an_alert_fires_that_is_no_test(site):
     site.ask("/api/v1/inbox", "POST", message(alert(labels={"injected": "true"})))
     assert "All is well." in site.ask("/").text
+    assert "a test, injected" in site.ask("/").text
     site.ask("/api/v1/inbox", "POST", message(alert("B", annotations={"description": "Page of `gpu` <b>."})))
     page = site.ask("/").text
     assert "Every check here is well, but alerts fire." in page
