@@ -106,6 +106,19 @@ def test_a_check_s_failure_waits_until_its_cause_may_have_fired():
     ]
     assert seconds
     assert _seconds(page["group_wait"]) <= 1 < max(seconds) < _seconds(waits["group_wait"])
+    assert "check" in waits["group_by"], "one that joins a group which was sent already does not wait"
+
+
+def test_what_a_dying_card_says_in_many_ways_is_one_message():
+    routes = yaml.safe_load(FILE.read_text())["route"]["routes"]
+    page = next(route for route in routes if route["receiver"] == "page")
+    card = next(route for route in page["routes"] if matches(route["matchers"], {"alertname": "GpuCanaryGpuXid"}))
+    together = {name for name in NAMES if matches(card["matchers"], {"alertname": name})}
+    assert {f"GpuCanaryGpu{name}" for name in ("Missing", "Xid", "EccErrors", "RowRemap", "RecoveryNeeded")} <= together
+    assert "GpuCanaryVramNearLimit" not in together, "which is paged within seconds"
+    assert card["group_by"] == ["job", "instance"]
+    missing = [_seconds(r["for"]) for r in rules() if r["alert"] == "GpuCanaryGpuMissing" and _on_a_finding(r)]
+    assert max(missing) < _seconds(card["group_wait"])
 
 
 def _on_a_finding(rule: Mapping[str, Any]) -> bool:
