@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -362,6 +363,30 @@ def test_ports_follow_one_another_and_the_past_s_page_is_in_the_inbox(tmp_path: 
         assert "GpuCanaryServiceDown" in get(urls["render-1"])
         assert "render-1" in get(urls["render-1"]).partition("<h1")[0]
         assert "GpuCanaryServiceDown" not in get(urls["workstation"])
+
+
+def test_the_first_host_is_reached_as_one_says_and_a_busy_port_is_told_with_another(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:29835"  # what a container's port 19835 may be outside
+    hosts = ("--web.listen-address=127.0.0.1:0", "--hosts=workstation,render-1", f"--web.external-url={url}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "exporter", "demo", *hosts], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process:
+        told = [process.stdout.readline().strip() for _ in range(3)]
+        process.terminate()
+    assert (told[0], told[2]) == (f"workstation: {url}/", f"Prometheus finds all of them at {url}/sd")
+    assert re.fullmatch(r"render-1: http://127\.0\.0\.1:(?!29835)\d+/", told[1])
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        address = f"--web.listen-address=127.0.0.1:{held.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-m", "exporter", "demo", address], cwd=ROOT, capture_output=True, text=True
+        )
+    assert (done.returncode, "is in use by" in done.stderr, "like --web.listen-address=" in done.stderr) == (
+        2,
+        True,
+        True,
+    )
 
 
 @pytest.mark.parametrize(

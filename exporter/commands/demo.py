@@ -35,12 +35,13 @@ LEAST_STEP, LAST_PORT, FASTEST = 5.0, 65535, 10_000.0
 
 @dataclass(frozen=True)
 class Place:
-    """Where a simulated host answers. `name` is how others reach it, with the port."""
+    """Where a simulated host answers. `name` is how others reach it, with the port; `url` is how people do."""
 
     host: Host
     listeners: list[socket.socket]
     address: str
     name: str
+    url: str
 
 
 def main(args: argparse.Namespace, console: Console) -> int:
@@ -128,11 +129,12 @@ def _places(hosts: Sequence[Host], config: Config) -> list[Place]:
     reached = outside or (name if name not in ("", "0.0.0.0", "[::]") else socket.gethostname())  # noqa: S104  # compared
     if int(first) + len(hosts) - 1 > LAST_PORT:
         raise Mistake(f"{len(hosts)} hosts need {len(hosts)} ports from {first} upwards; begin at a lower one, or at 0")
-    places = []
+    places: list[Place] = []
     for number, host in enumerate(hosts):
         listeners = listen(f"{name}:{int(first) + number if int(first) else 0}")
         port = listeners[0].getsockname()[1]
-        places.append(Place(host, listeners, f"{name}:{port}", f"{reached}:{port}"))
+        url = config.web.external_url if config.web.external_url and not places else f"http://{reached}:{port}"
+        places.append(Place(host, listeners, f"{name}:{port}", f"{reached}:{port}", url))
     return places
 
 
@@ -143,18 +145,18 @@ def _entry(place: Place, first: bool) -> FleetEntry:
 
 def _config(config: Config, place: Place, folder: Path) -> Config:
     folder.mkdir()
-    web = replace(config.web, listen_address=place.address, external_url=f"http://{place.name}", enable_inbox=True)
+    web = replace(config.web, listen_address=place.address, external_url=place.url, enable_inbox=True)
     return replace(config, checks=place.host.checks, web=web, storage=Storage(path=str(folder)))
 
 
 def _serve(apps: Sequence[tuple[Place, Simulated]], console: Console) -> None:
     for place, app in apps:
         app.start()
-        console.line(f"{place.host.name}: http://{place.name}/")
+        console.line(f"{place.host.name}: {place.url.rstrip('/')}/")
     (first, own), *others = apps
     for place, app in others:
         threading.Thread(target=serve, args=(app, _nothing, None, place.listeners), daemon=True).start()
-    console.line(f"Prometheus finds all of them at http://{first.name}/sd")
+    console.line(f"Prometheus finds all of them at {first.url.rstrip('/')}/sd")
     serve(own, lambda: _stop(app for _, app in apps), None, first.listeners)
 
 

@@ -83,7 +83,7 @@ def _explained(error: OSError, address: str, port: int, owner: Callable[[int], s
         held = f"{address} is in use by {who}" if who else f"{address} is in use"
         look = "stop it" if who else f"`ss -ltnp 'sport = :{port}'` names its owner; stop it"
         other = address.removesuffix(str(port)) + str(port + 1 if port < 65535 else 1024)
-        return f"{held}; {look}, or listen elsewhere: `gpu-canary serve --web.listen-address={other}`"
+        return f"{held}; {look}, or listen elsewhere, like --web.listen-address={other}"
     if error.errno == errno.EACCES:
         return f"{address}: ports below 1024 need root; choose a higher one with --web.listen-address"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
