@@ -178,6 +178,11 @@ def test_the_exporter_in_a_container_is_shown_the_host() -> None:
     assert exporter["extra_hosts"] == ["host.docker.internal:host-gateway"]
 
 
+def test_the_status_page_and_prometheus_call_the_exporter_by_one_name() -> None:
+    (target,) = yaml.safe_load((ROOT / "deploy/prometheus/targets/container/exporter.yml").read_text(encoding="utf-8"))
+    assert SERVICES["exporter"]["hostname"] == target["labels"]["instance"]
+
+
 def test_the_gpu_comes_with_an_override_whose_command_is_the_findings_remedy() -> None:
     exporter = read(ROOT / "deploy" / "compose.gpu.yaml")["services"]["exporter"]
     assert exporter["pid"] == "host"
