@@ -18,8 +18,8 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
-    """A copy of the two packages in which somebody followed CONTRIBUTING to the letter."""
-    for package in ("exporter", "probes"):
+    """A copy of the packages in which somebody followed CONTRIBUTING to the letter."""
+    for package in ("exporter", "probes", "dashboards"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     path = re.search(r"This is a whole one, `(probes/(\w+)/(\w+)\.py)`", PAGE)
     code = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -55,6 +55,18 @@ def test_the_probe_of_contributing_runs_for_real(house: Path) -> None:
     ended = gpu_canary(house, "run", "uptime", "--param", "minimum=0s", "--json")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert '"since_boot_seconds"' in json.dumps(json.loads(ended.stdout))
+
+
+def test_the_probe_of_contributing_is_on_its_family_s_dashboard(house: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(house)}
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "dashboards"], env=env, cwd=house, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    written = {path.stem: path.read_text(encoding="utf-8") for path in (house / "dashboards" / "json").iterdir()}
+    assert [stem for stem, text in written.items() if "gpucanary_uptime_since_boot_seconds" in text] == [
+        "gpucanary-environment"
+    ]
 
 
 def test_the_probe_of_contributing_is_formatted_as_the_house_is(house: Path) -> None:
