@@ -107,9 +107,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
             if hurry:
                 text = hurried(text)
             elif not patient:
-                text = text.replace("group_interval: 1m", "group_interval: 1s").replace(
-                    "group_wait: 30s", "group_wait: 3s"
-                )
+                text = text.replace("group_interval: 1m", "group_interval: 1s")
+                text = re.sub("group_wait: (30|90)s", "group_wait: 3s", text)
             manager = stack.enter_context(alertmanager(tmp_path, text))
             rules = RULES if patient else [impatient(tmp_path, path.name) for path in RULES]
             if hurry:
