@@ -90,4 +90,4 @@ def shortened(remedy: str, limit: int = REMEDY_BYTES) -> str:
     if not step:
         step = start.rpartition(" ")[0]
         step = step.rpartition("`")[0] if step.count("`") % 2 else step
-    return f"{step.rstrip()}..."
+    return f"{step.rstrip(' .')}..."

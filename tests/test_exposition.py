@@ -257,7 +257,7 @@ def test_what_alert_templates_need_is_there_and_bounded(exposition):
     assert len(remedies) == len(HOUSE_RULES)
     assert all(len(remedy.encode()) <= 300 for remedy in remedies)
     assert len(shortened("ä" * 400).encode()) <= 300
-    assert shortened("1. `one` is short.\n2. `two " + "x" * 400 + "`") == "1. `one` is short...."
+    assert shortened("1. `one` is short.\n2. `two " + "x" * 400 + "`") == "1. `one` is short..."
     assert shortened("`true` then `a " + "long " * 100 + "`") == "`true` then..."
     assert value(got, "gpucanary_config_last_reload_successful") == 1
     assert value(got, "process_resident_memory_bytes") > 1e6

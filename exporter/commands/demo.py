@@ -56,7 +56,7 @@ def main(args: argparse.Namespace, console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="gpu-canary-demo-") as folder:
         apps = _apps(script.hosts, config, probes, Path(folder), args.speed, console)
         for alert in script.alerts:
-            next(app for place, app in apps if place.host.name == alert.host).remember(alert)
+            apps[0][1].remember(alert)
         _serve(apps, console)
     logging.shutdown()
     os._exit(0)  # the other hosts' threads serve on; they are daemons, and there is nothing to keep
@@ -117,7 +117,8 @@ def _apps(
     apps = []
     for place in places:
         own = _config(config, place, folder / place.host.name)
-        own = replace(own, fleet=fleet) if place is places[0] else own
+        if place is places[0]:  # it is the one that Alertmanager and Prometheus's discovery know
+            own = replace(own, fleet=fleet, web=replace(own.web, enable_inbox=True))
         apps.append((place, Simulated(place.host, own, probes, doors, console.redact, start, speed)))
     return apps
 
@@ -145,7 +146,7 @@ def _entry(place: Place, first: bool) -> FleetEntry:
 
 def _config(config: Config, place: Place, folder: Path) -> Config:
     folder.mkdir()
-    web = replace(config.web, listen_address=place.address, external_url=place.url, enable_inbox=True)
+    web = replace(config.web, listen_address=place.address, external_url=place.url)
     return replace(config, checks=place.host.checks, web=web, storage=Storage(path=str(folder)))
 
 
