@@ -29,7 +29,9 @@ OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. G
 class Disk(RecordedWorld):
     """The real files door, with a clock and a memory of the test's own."""
 
-    token = Token(60)
+    @property
+    def token(self) -> Token:
+        return Token(60)
 
     def read(self, path: str, offset: int = 0, limit: int = MIB) -> Chunk | None:
         return files.read(path, offset, limit, self.token)

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat as mode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,9 @@ from exporter.world.patience import within
 from exporter.world.token import Token
 from probes.api import Blind
 from probes.world.files import Chunk, Disk, Stat
+
+with suppress(ImportError):  # Windows, where no path is forbidden in a way that names a user
+    import pwd
 
 T = TypeVar("T")
 # Nothing stands at that path, or no longer: also what a path on a mount says whose server or helper process has gone.
@@ -155,9 +159,8 @@ def _way_in(path: str) -> str:
 
 
 def _user() -> str:
-    import getpass  # it brings the terminal along, for a name that is hardly ever told
-
+    """Who may not look: the name of the effective user, or its number, as a container's user often has none."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user often has a number and no name
-        return str(os.geteuid())
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except (KeyError, NameError):
+        return str(os.geteuid()) if hasattr(os, "geteuid") else "this user"
