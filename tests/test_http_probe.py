@@ -212,7 +212,7 @@ def test_an_honest_pattern_is_taken(pattern: str) -> None:
 def test_a_greedy_pattern_over_a_large_body_ends() -> None:
     began = time.monotonic()
     assert not found(r'"loss": .*nan', '"loss": 1, ' * 100_000)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # backtracking over all of it would take days
 
 
 def test_sizes_and_times_are_bounds() -> None:
