@@ -83,8 +83,8 @@ def attended(check: Check, run: Callable[[Token], Result], progress: Callable[[f
 
     begun = time.monotonic()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=work, name=f"run {check.name}", daemon=True).start()
-    try:
+    try:  # from here on: a Ctrl-C that comes while the thread starts must end the worker too
+        threading.Thread(target=work, name=f"run {check.name}", daemon=True).start()
         done.wait(check.timeout + HUNG_GRACE)
     except KeyboardInterrupt:
         token.cancel("aborted")
