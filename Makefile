@@ -1,6 +1,6 @@
 # Every target is a command one could type. `make run` and `make test` set up what they need first.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test setup lint types suite golden dashboards previews bench docs constraints
+.PHONY: help run demo test setup lint types suite containers golden dashboards previews bench docs constraints
 BIN := .venv/bin
 
 help: ## this list
@@ -14,7 +14,7 @@ demo: ## serve a simulated fleet with one sick host (ARGS='--scenario=sick'; doc
 	@deploy/setup.sh run
 	@exec $(BIN)/gpu-canary demo $(ARGS)
 
-test: lint types suite ## everything CI runs (STRICT=1: what could not run is a failure)
+test: lint types suite containers ## everything CI runs (STRICT=1: what could not run is a failure)
 
 setup: # what the targets below need; does nothing when nothing changed
 	@deploy/setup.sh test
@@ -29,7 +29,10 @@ types: setup ## mypy, strict
 	$(BIN)/mypy
 
 suite: setup ## the tests (ARGS='-k disk')
-	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --ignore=tests/test_containers.py $(ARGS)
+
+containers: setup ## the tests that need podman: alone, because networks that come and go disturb the browser
+	@$(BIN)/pytest tests/test_containers.py
 
 golden: setup ## rewrite tests/golden/; review the diff
 	GOLDEN=1 $(BIN)/pytest -q tests/test_golden.py
