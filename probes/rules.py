@@ -66,6 +66,14 @@ WORKER_OUT_OF_MEMORY = Rule(
     "The worker ran out of device or host memory.",
     "1. `nvidia-smi` lists what holds the VRAM.\n2. Stop or shrink that process, or give the check smaller params.",
 )
+BENCHMARK_NOT_ON_CARD = Rule(
+    "benchmark-not-on-card",
+    "warning",
+    "This machine has a card, but torch measured the CPU.",
+    "1. `gpu-canary run torch_import` says why torch does not see the card, and what to install.\n"
+    "2. `nvidia-smi` must list the card.\n"
+    "3. Set `device: cpu` if the CPU is what you want to measure.",
+)
 GPU_DRIVER_WEDGED = Rule(
     "gpu-driver-wedged",
     "critical",
@@ -85,5 +93,6 @@ HOUSE_RULES = (
     WORKER_LATE,
     WORKER_CRASHED,
     WORKER_OUT_OF_MEMORY,
+    BENCHMARK_NOT_ON_CARD,
     GPU_DRIVER_WEDGED,
 )

@@ -63,6 +63,17 @@ class Kit:
         """How far: `done` of `total`, in any one unit."""
         self._row("progress", done=float(done), total=float(total))
 
+    def fitting(self, classes, cpu):
+        """What suits this device: `cpu`, or of ((least bytes, value), ...) the first whose memory the card has."""
+        if self.cuda is None:
+            return cpu
+        memory = self.cuda.get_device_properties(0).total_memory
+        return next(value for least, value in classes if memory >= least)
+
+    def budget(self, params, cuda, cpu=2.0):
+        """The seconds to spend measuring: those asked for, or the benchmark's own on this device."""
+        return params.get("seconds") or (cpu if self.cuda is None else cuda)
+
     def seconds(self, work, budget, warm_up=WARM_UP):
         """The median time of one call of `work`, from as many calls as fit into `budget` seconds after the warm-up."""
         end = self.clock() + warm_up

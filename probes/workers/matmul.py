@@ -4,7 +4,7 @@
 # fp32 take at most a ninth of it. A product of n x n matrices is 2 n^3 operations.
 SIZES = ((40 * 2**30, 16384), (7 * 2**30, 8192), (0, 4096))
 CPU_SIZE = 1024
-SECONDS = {"cuda": 8.0, "cpu": 2.0}
+SECONDS = 8.0
 
 # Random values: zeros and constants toggle few transistors, draw less power and run faster than real work.
 # https://www.thonking.ai/p/strangely-matrix-multiplications
@@ -21,8 +21,8 @@ def bench(kit, params):
     dtypes = params.get("dtypes") or supported(torch, device)
     if "tf32" in dtypes and "tf32" not in supported(torch, device):
         raise RuntimeError("tf32 needs an NVIDIA card from Ampere on; this device would compute fp32 and call it tf32")
-    size = params.get("size") or fitting(torch, device)
-    budget = (params.get("seconds") or SECONDS[device]) / len(dtypes)
+    size = params.get("size") or kit.fitting(SIZES, CPU_SIZE)
+    budget = kit.budget(params, SECONDS) / len(dtypes)
     for done, dtype in enumerate(dtypes):
         kit.progress(done, len(dtypes))
         kind, precision = TYPES[dtype]
@@ -41,11 +41,3 @@ def supported(torch, device):
         return ["fp32"]
     ampere = torch.version.cuda is not None and torch.cuda.get_device_capability() >= (8, 0)
     return ["fp32", "tf32", "fp16", "bf16"] if ampere else ["fp32", "fp16"]
-
-
-def fitting(torch, device):
-    """The size for this device's class of memory."""
-    if device == "cpu":
-        return CPU_SIZE
-    memory = torch.cuda.get_device_properties(0).total_memory
-    return next(size for least, size in SIZES if memory >= least)
