@@ -619,6 +619,23 @@ def test_on_a_card_device_events_time_the_work_alone_after_a_cold_cache() -> Non
     assert card.log[:4] == ["flush", "record", "work", "record"]
 
 
+def test_a_long_call_is_made_alone_and_a_short_one_ten_times_before_the_card_is_waited_for() -> None:
+    for device_ms, calls in ((4.0, 10), (400.0, 1)):
+        card, clock = Card(), Clock()
+        kit = load_kit().Kit(io.StringIO(), "r", clock)
+        kit.cuda, kit.flush = card, card
+
+        def work(card: Card = card, clock: Clock = clock, device_ms: float = device_ms) -> None:
+            card.device_ms += device_ms
+            clock.now += device_ms / 1000
+            card.log.append("work")
+
+        assert kit.seconds(work, budget=1.0) == pytest.approx(device_ms / 1000)
+        last = "".join("w" if entry == "work" else "s" for entry in card.log if entry in ("work", "synchronize"))
+        assert last.endswith("s" + "w" * calls + "s")
+        assert len(card.log) < 4 * 400, "a second of measuring is not much longer"
+
+
 def test_half_characters_do_not_reach_the_row_file(tmp_path: Path) -> None:
     with (tmp_path / "rows").open("w", encoding="utf-8", errors="replace") as file:
         load_kit().Kit(file, "r").data(path="caf\udce9")
