@@ -125,16 +125,18 @@ class History:
                     )
         return found
 
-    def runs(self, check: str, since: float = 0.0, limit: int = 100) -> list[Result]:
-        """The newest `limit` runs of a check that started after `since`, oldest first, the queued ones included."""
+    def runs(self, check: str, since: float = 0.0, limit: int = 100, measured: bool = False) -> list[Result]:
+        """The newest `limit` (measured) runs of a check that started after `since`, oldest first, the queued included."""
         self.flush()
-        query = "SELECT record FROM runs WHERE name = ? AND started > ? ORDER BY started DESC LIMIT ?"
+        only = " AND outcome IN ('ok', 'degraded', 'failed')" if measured else ""
+        query = f"SELECT record FROM runs WHERE name = ? AND started > ?{only} ORDER BY started DESC LIMIT ?"
         try:
             with self._locked() as database:
                 rows = database.execute(query, (check, since, limit)).fetchall()
         except sqlite3.Error:  # then what waits for the disk is all there is
             with self._lock:
-                return [run for run in self._runs if run.check == check and run.started > since][-limit:]
+                mine = [run for run in self._runs if run.check == check and run.started > since]
+            return [run for run in mine if run.measured or not measured][-limit:]
         return [Result.from_dict(json.loads(record)) for (record,) in reversed(rows)]
 
     def size(self) -> int | None:

@@ -14,7 +14,7 @@ Kind = Literal["gauge", "counter", "events", "info"]
 Better = Literal["higher", "lower"]
 
 # Labels that belong to Prometheus, to its exposition format or to the house (DESIGN.md section 6).
-RESERVED_LABELS = frozenset({"job", "instance", "check", "name", "le", "quantile", "metric", "severity"})
+RESERVED_LABELS = frozenset({"job", "instance", "check", "name", "le", "quantile", "metric", "severity", "verdict"})
 SUFFIX: Mapping[Kind, str] = {"counter": "_total", "events": "_total", "info": "_info"}
 
 

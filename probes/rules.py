@@ -12,6 +12,29 @@ TARGET_MISSED = Rule(
     "2. `gpu-canary run CHECK` measures again.\n"
     "3. If the machine is right and the bound is wrong, change `targets:` in the config and `kill -HUP` the exporter.",
 )
+REGRESSED = Rule(
+    "regressed",
+    "warning",
+    "A benchmark is worse than its own comparable past runs.",
+    "1. The finding names the cause that was seen in the same run, if there was one: undo that change, or cool the card.\n"
+    "2. `gpu-canary run CHECK` measures again; `nvidia-smi -q -d PERFORMANCE,POWER,CLOCK` tells what holds the card back.\n"
+    "3. Without a cause, compare the dates: `gpu-canary status`, the annotations of the benchmarks dashboard, `dmesg`.\n"
+    "4. If the new value is right, do nothing: after some forty runs it is the new normal.",
+)
+IMPROVED = Rule(
+    "improved",
+    "info",
+    "A benchmark is better than its own comparable past runs.",
+    "1. Nothing is wrong; `gpu-canary run CHECK` shows what changed with it.\n"
+    "2. If nothing changed, mistrust the measurement: did it do the same work?",
+)
+CONDITIONS_CHANGED = Rule(
+    "conditions-changed",
+    "info",
+    "A benchmark ran under other conditions than before; its baseline begins anew.",
+    "1. Nothing is wrong: until the new baseline is full, runs are held against the one before.\n"
+    "2. `gpu-canary run CHECK --json` lists the conditions; if you did not change them, find out who did.",
+)
 CHECK_ERROR = Rule(
     "check-error",
     "warning",
@@ -85,6 +108,9 @@ GPU_DRIVER_WEDGED = Rule(
 
 HOUSE_RULES = (
     TARGET_MISSED,
+    REGRESSED,
+    IMPROVED,
+    CONDITIONS_CHANGED,
     CHECK_ERROR,
     PLUGIN_BROKEN,
     SERIES_DROPPED,
