@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from exporter import gate, injection, oneshot
+from exporter import injection, oneshot
 from exporter.about import Own
+from exporter.baseline import NOTHING
 from exporter.config import Config
 from exporter.exposition import Exposition
+from exporter.gate import Gate
 from exporter.history import History
 from exporter.history_probe import history_probe
 from exporter.inbox import Inbox
@@ -26,6 +28,7 @@ from exporter.lanes import Lanes, lanes_of, light_slots
 from exporter.live import live_series
 from exporter.maintenance import Maintenance
 from exporter.maintenance import read as read_maintenance
+from exporter.past import Pasts
 from exporter.redaction import Redactor
 from exporter.registry import NoParams, Registry, broken_probe
 from exporter.result import Check, Latest, Result
@@ -56,6 +59,7 @@ class App:
         self._preparation = preparation
         self.config, self.registry, self.doors, self.redact = config, registry, doors, redact
         self.started = time.time()
+        self.gate = Gate(doors, lambda: self.config.gate)
         self._load = load
         self._reloading, self._showing = threading.Lock(), threading.Lock()
         storage = config.storage
@@ -69,6 +73,7 @@ class App:
         self.checks = self._named(config)
         self.history.know({name: check.fingerprint for name, check in self.checks.items()})
         self.journal = Journal(self.history, self.history.latest())
+        self.pasts = Pasts(lambda name, limit: self.history.runs(name, limit=limit, measured=True))
         rules = (*registry.rules(), *(rule for check in self.checks.values() for rule in check.probe.rules))
         self.own = Own(rules, config.grafana_url, self.url)
         self.exposition = Exposition(self._own_blocks, lambda: live_series(self.schedule.running()))
@@ -147,8 +152,14 @@ class App:
     def execute(self, check: Check, token: Token) -> Result:
         """One run, judged, or the reason why a benchmark has to wait for its card. It records nothing."""
         latest = self.journal.latest(check.name)
-        return gate.put_off(check, self.doors, token) or oneshot.execute(
-            check, token, self.doors, self.redact, latest.remembered if latest else None
+        return oneshot.execute(
+            check,
+            token,
+            self.doors,
+            self.redact,
+            latest.remembered if latest else None,
+            past=lambda: self.pasts.of(check),
+            attended=lambda run: self.gate.run(check, token, run),
         )
 
     def _skipped(self, name: str, reason: str) -> None:
@@ -162,6 +173,7 @@ class App:
             check = self.checks.get(latest.last.check)
             if check is None:
                 return
+            self.pasts.add(latest.last)
             self.exposition.update(check, latest)
         result = latest.last
         if latest.since == result.started:  # a change of outcome, never a line per run
@@ -216,6 +228,7 @@ class App:
             for name, check in before.items():
                 if name not in after or after[name].fingerprint != check.fingerprint:
                     self.journal.forget(name)
+                    self.pasts.forget(name)
                     self.exposition.forget(name)
             for name, check in after.items():
                 if before.get(name) != check:
@@ -225,7 +238,7 @@ class App:
         """A new or changed check, with what history or its runs so far know of it, under its targets of today."""
         latest = self.journal.latest(check.name)
         if latest is not None:
-            latest = judged_anew(latest, check.targets)
+            latest = judged_anew(latest, check.targets, self.pasts.of(check) if _on_quantiles(check) else NOTHING)
             self.journal.amend(latest)
         self.exposition.update(check, latest, counted=False)
 
@@ -235,6 +248,10 @@ class App:
     def _named(self, config: Config) -> dict[str, Check]:
         """The configured checks, and those of the house: our own history and inbox, plugins that did not load."""
         return {check.name: check for check in (*config.checks, *self._of_the_house)}
+
+
+def _on_quantiles(check: Check) -> bool:
+    return any(target.quantile is not None for target in check.targets)
 
 
 def plugin_checks(registry: Registry) -> list[Check]:

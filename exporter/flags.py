@@ -57,9 +57,10 @@ def load(args: argparse.Namespace, registry: Registry, machine: Machine) -> Conf
 
 
 def places(args: argparse.Namespace) -> Places:
-    """Where the host is, when this is a container that looks at it."""
+    """Where the host is, when this is a container that looks at it, and where benchmarks take turns."""
     given = vars(args)
-    return Places(given["path.procfs"] or OURS.procfs, given["path.rootfs"] or OURS.rootfs)
+    locks = given["path.locks"] or OURS.locks
+    return Places(given["path.procfs"] or OURS.procfs, given["path.rootfs"] or OURS.rootfs, locks)
 
 
 def read(args: argparse.Namespace, registry: Registry) -> Config | None:

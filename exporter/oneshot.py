@@ -6,20 +6,56 @@ import time
 from collections.abc import Callable, Mapping
 
 from exporter import runner
+from exporter.baseline import NOTHING, Past
 from exporter.judge import judge
 from exporter.result import Check, Outcome, Result
+from exporter.world.claims import claimed
 from exporter.world.real import Doors, RealWorld
 from exporter.world.token import Token
-from probes.api import Finding, Json
+from probes.api import Aborted, Finding, Json, Skipped, SubjectFailed, card_of
 from probes.rules import DEADLINE_MISSED
 
 
 def execute(
-    check: Check, token: Token, doors: Doors, redact: Callable[[str], str], previous: Mapping[str, Json] | None = None
+    check: Check,
+    token: Token,
+    doors: Doors,
+    redact: Callable[[str], str],
+    previous: Mapping[str, Json] | None = None,
+    *,
+    past: Callable[[], Past] = lambda: NOTHING,
+    attended: Callable[[Callable[[], Result]], Result] = lambda run: run(),
 ) -> Result:
-    """One run of `check`, judged. It records nothing; `previous` is what the check last asked to remember."""
+    """One run of `check`, judged. It records nothing; `previous` is what the check last asked to remember.
+
+    past: the runs that it is judged by, asked for when there is something to judge. attended: who lets it run, and watches.
+    """
+    result = attended(lambda: _run(check, token, doors, redact, previous))
+    return judge(result, check.targets, past()) if result.measured else result
+
+
+def _run(
+    check: Check, token: Token, doors: Doors, redact: Callable[[str], str], previous: Mapping[str, Json] | None
+) -> Result:
     world = RealWorld(doors, token, previous)
-    return judge(runner.run(check, world, token, redact), check.targets)
+    if not check.probe.needs.idle:
+        return runner.run(check, world, token, redact)
+    card = _card(check, world)
+    with claimed(card, check.name, doors.places.locks) as holder:
+        if holder:
+            detail = f"{'the card' if card else 'the processor'} is measured by {holder}"
+            return Result(
+                check.name, check.probe.name, time.time(), 0.0, "skipped", skip=("deferred", "other_run"), detail=detail
+            )
+        return runner.run(check, world, token, redact)
+
+
+def _card(check: Check, world: RealWorld) -> str:
+    """The card whose turn this run takes; what is wrong with it is for the run itself to report."""
+    try:
+        return card_of(world, getattr(check.params, "device", "auto"), getattr(check.params, "gpu", ""))
+    except (Skipped, SubjectFailed, Aborted):
+        return ""
 
 
 def late(check: Check, seconds: float) -> Result:
