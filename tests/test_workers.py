@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +90,19 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
 
 
 # ------------------------------------------------------------------ a good worker
+
+
+@LINUX
+@pytest.mark.parametrize(("gpu", "nice", "disk"), [("", 10, psutil.IOPRIO_CLASS_IDLE), ("GPU-1", 0, None)])
+def test_a_worker_without_a_card_gives_way_to_everything_else(
+    launcher: Launcher, gpu: str, nice: int, disk: int | None
+) -> None:
+    rows = launcher.rows("hangs", {}, gpu=gpu, token=Token(20.0))
+    next(rows)
+    (worker,) = (child for child in psutil.Process().children() if "kit.py" in " ".join(child.cmdline()))
+    assert worker.nice() == os.getpriority(os.PRIO_PROCESS, 0) + nice
+    assert worker.ionice().ioclass == (psutil.Process().ionice().ioclass if disk is None else disk)
+    rows.close()  # type: ignore[attr-defined]
 
 
 def test_a_good_worker_yields_its_rows_in_order_between_start_and_end(launcher: Launcher) -> None:

@@ -77,8 +77,8 @@ class Child:
         self._output: Output | None = None
         self._pipe = ""
 
-    def start(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
-        """OSError when the program cannot be started; `end` is to be called all the same."""
+    def start(self, argv: Sequence[str], environ: Mapping[str, str], gently: bool = False) -> None:
+        """OSError when the program cannot be started; `end` is to be called all the same. `gently`: it gives way to others."""
         with self._lock:
             self._process = subprocess.Popen(
                 argv,
@@ -90,6 +90,8 @@ class Child:
                 env={**environ, "TMPDIR": str(self.folder), MARKER: self.folder.name},
                 **posix.own_group(),
             )
+            if gently:
+                posix.lower_priority(self._process.pid)
         assert self._process.stdout is not None  # noqa: S101 (it was asked for)
         self._pipe = posix.pipe_name(self._process.stdout.fileno())
         self._output = Output(self._process, self._process.stdout, self.changed)

@@ -127,7 +127,7 @@ class Launcher:
         rows = RowFile(written)
         argv = [interpreter.path, str(WORKERS / "kit.py"), str(bench), str(wanted), str(written)]
         try:
-            child.start(argv, environment(os.environ, gpu))
+            child.start(argv, environment(os.environ, gpu), gently=not gpu)  # whoever works on a card needs its CPU
         except OSError as error:
             rows.close()
             reason = "permission" if isinstance(error, PermissionError) else "no_interpreter"
