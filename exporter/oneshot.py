@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from exporter import runner
 from exporter.baseline import NOTHING, Past
+from exporter.expected import held
 from exporter.judge import judge
 from exporter.result import Check, Outcome, Result
 from exporter.world.claims import claimed
@@ -31,7 +32,7 @@ def execute(
     past: the runs that it is judged by, asked for when there is something to judge. attended: who lets it run, and watches.
     """
     result = attended(lambda: _run(check, token, doors, redact, previous))
-    return judge(result, check.targets, past()) if result.measured else result
+    return judge(held(result), check.targets, past()) if result.measured else result
 
 
 def _run(

@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exporter import findings, flags, inquiry, oneshot, registry, selection, storage
+from exporter.baseline import Past
 from exporter.config import Config
 from exporter.console import Console, Mistake
-from exporter.history import History
+from exporter.history import History, recall
 from exporter.journal import Journal
 from exporter.machine import Machine
+from exporter.past import Pasts
 from exporter.result import Check, Result
 from exporter.schedule import HUNG_GRACE
 from exporter.world.token import Token
@@ -50,19 +52,26 @@ def _results(args: argparse.Namespace, console: Console, machine: Machine) -> li
     results = []
     with _recording(args.record, config, checks) as journal:
         for check in checks:
-            result = _one(check, machine, journal, console)
+            result = _one(check, machine, config, journal, console)
             results.append(result)
             if not args.json:
                 findings.tell(result, check.probe, console)
     return results
 
 
-def _one(check: Check, machine: Machine, journal: Journal | None, console: Console) -> Result:
+def _one(check: Check, machine: Machine, config: Config, journal: Journal | None, console: Console) -> Result:
     latest = journal.latest(check.name) if journal else None
     previous = latest.remembered if latest else None
+    file = Path(config.storage.path) / storage.HISTORY  # of an exporter that may be running
+
+    def past() -> Past:
+        return Pasts(lambda name, limit: recall(file, name, limit)).of(check)
+
     with console.progress(check.name) as progress:
         result = attended(
-            check, lambda token: oneshot.execute(check, token, machine.doors, console.redact, previous), progress
+            check,
+            lambda token: oneshot.execute(check, token, machine.doors, console.redact, previous, past=past),
+            progress,
         )
     if journal:
         journal.record(result)
