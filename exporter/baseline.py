@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from exporter.result import Check, Result
 from probes.facts import Better
-from probes.rules import CONDITIONS_CHANGED, IMPROVED, REGRESSED, TARGET_MISSED
+from probes.rules import BELOW_EXPECTED, CONDITIONS_CHANGED, IMPROVED, REGRESSED, TARGET_MISSED
 
 MOST = 60  # runs that a baseline is made of, at most
 WINDOW = 136  # measured runs of a check that are remembered: a full baseline and the newest runs, twice
@@ -18,7 +18,7 @@ NORMAL = 1.4826  # of a normal distribution, standard deviation = 1.4826 MAD
 THROTTLED = re.compile(r"throttled by ([a-z_]+(?:, [a-z_]+)*)")  # of the evidence; exporter/world/load.py
 RESIDENTS = re.compile(r"residents: (?!none$)(.+)$")  # of the evidence; exporter/world/watch.py
 DETAILS = re.compile(r" \([^)]*\)")
-VERDICTS = frozenset(rule.name for rule in (TARGET_MISSED, REGRESSED, IMPROVED, CONDITIONS_CHANGED))
+VERDICTS = frozenset(rule.name for rule in (TARGET_MISSED, BELOW_EXPECTED, REGRESSED, IMPROVED, CONDITIONS_CHANGED))
 
 Key = tuple[str, tuple[tuple[str, str], ...]]  # short name of the metric, labels
 

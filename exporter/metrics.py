@@ -15,7 +15,7 @@ from exporter.families import PREFIX, Blocks, Family, Labels, Renderer, Row, Row
 from exporter.judge import verdicts
 from exporter.result import OUTCOMES, Check, Latest, Result
 from probes.api import Finding, Measurement, Rule
-from probes.rules import CONDITIONS_CHANGED, IMPROVED, REGRESSED, SERIES_DROPPED, TARGET_MISSED
+from probes.rules import BELOW_EXPECTED, CONDITIONS_CHANGED, IMPROVED, REGRESSED, SERIES_DROPPED, TARGET_MISSED
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 HISTOGRAM_UP_TO = 300.0  # slower checks get no duration histogram: too few runs to fill one
@@ -43,6 +43,10 @@ BASELINES = {
     "deviation_ratio": "How far the newest value is from that median, in parts of it; negative below.",
 }
 VERDICT = "Verdict on the newest run against the check's own past: the label says which. Absent where none is made."
+EXPECTED = {
+    "value": "What a card of this model reaches, by the table that `gpu-canary expected` shows.",
+    "ratio": "The measurement as a part of what a card of this model reaches.",
+}
 QUIET = "Rules of the check: 1 while the rule fires for the subject, 0 with an empty subject while it is quiet."
 
 
@@ -108,6 +112,7 @@ class CheckSeries:
         if latest.measured is not None:
             yield from self._targets(latest.measured)
             yield from _compared(latest.measured)
+            yield from _expected(latest.measured)
             yield from self._measurements(latest.measured)
 
     def _about_the_check(self) -> Iterator[Family]:
@@ -169,6 +174,7 @@ class CheckSeries:
         if latest.measured:  # blind is not quiet: only a run that looked may say 0
             house: tuple[Rule, ...] = (TARGET_MISSED,) if self.check.targets else ()
             house += (REGRESSED, IMPROVED, CONDITIONS_CHANGED) if judged_metrics(self.check) else ()
+            house += (BELOW_EXPECTED,) if latest.measured.expectations else ()
             firing |= {(r.name, r.severity, ""): 0.0 for r in (*self.check.probe.rules, *house) if r.name not in fired}
         rows: Rows = tuple(("", (("rule", r), ("severity", v), ("subject", s))) for r, v, s in firing)
         return Family(f"{PREFIX}finding", QUIET, rows, list(firing.values()))
@@ -217,6 +223,14 @@ def _compared(measured: Result) -> Iterator[Family]:
     if shown:
         rows: Rows = tuple(("", (("metric", c.metric), ("verdict", c.state), *c.labels)) for c in shown)
         yield Family(f"{PREFIX}verdict_info", VERDICT, rows, [1.0] * len(rows))
+
+
+def _expected(measured: Result) -> Iterator[Family]:
+    expected = measured.expectations
+    rows: Rows = tuple(("", (("metric", e.metric), *e.labels)) for e in expected)
+    numbers = {"value": [e.value for e in expected], "ratio": [e.ratio for e in expected]}
+    for name, values in numbers.items() if expected else ():
+        yield Family(f"{PREFIX}expected_{name}", EXPECTED[name], rows, values)
 
 
 def folded(findings: Iterable[Finding]) -> list[Finding]:

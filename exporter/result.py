@@ -58,6 +58,16 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a card of this model reaches in a series (exporter/expected.py); `ratio` is measured / expected."""
+
+    metric: str
+    labels: Labels
+    value: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
 class Quantile:
     """A quantile of the newest values of a series, this run's among them. `runs`: over so many, if there are."""
 
@@ -128,6 +138,7 @@ class Result:
     remember: Mapping[str, Json] | None = None
     comparisons: tuple[Comparison, ...] = ()
     quantiles: tuple[Quantile, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
 
     @property
     def measured(self) -> bool:
@@ -147,6 +158,7 @@ class Result:
         data["skip"] = list(self.skip) if self.skip else None
         data["comparisons"] = [asdict(c) for c in self.comparisons]
         data["quantiles"] = [asdict(q) for q in self.quantiles]
+        data["expectations"] = [asdict(e) for e in self.expectations]
         return data
 
     @classmethod
@@ -161,6 +173,7 @@ class Result:
         known["skip"] = tuple(data["skip"]) if data.get("skip") else None
         known["comparisons"] = tuple(Comparison(**_labelled(c)) for c in data.get("comparisons", ()))
         known["quantiles"] = tuple(Quantile(**_labelled(q)) for q in data.get("quantiles", ()))
+        known["expectations"] = tuple(Expectation(**_labelled(e)) for e in data.get("expectations", ()))
         return cls(**known)
 
 

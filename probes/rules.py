@@ -35,6 +35,14 @@ CONDITIONS_CHANGED = Rule(
     "1. Nothing is wrong: until the new baseline is full, runs are held against the one before.\n"
     "2. `gpu-canary run CHECK --json` lists the conditions; if you did not change them, find out who did.",
 )
+BELOW_EXPECTED = Rule(
+    "below-expected",
+    "warning",
+    "A benchmark reaches far less than cards of this model do.",
+    "1. The finding names what was seen in the same run: a lowered power limit, a lesser PCIe link, throttling.\n"
+    "2. `nvidia-smi -q -d PERFORMANCE,POWER,CLOCK` under load shows what holds the card back.\n"
+    "3. `gpu-canary expected` tells where the expected value comes from; if cards like yours never reach it, report that.",
+)
 CHECK_ERROR = Rule(
     "check-error",
     "warning",
@@ -111,6 +119,7 @@ HOUSE_RULES = (
     REGRESSED,
     IMPROVED,
     CONDITIONS_CHANGED,
+    BELOW_EXPECTED,
     CHECK_ERROR,
     PLUGIN_BROKEN,
     SERIES_DROPPED,

@@ -13,6 +13,7 @@ from exporter.app import App
 from exporter.config import Config
 from exporter.demo.scenario import Alert, Host
 from exporter.demo.worlds import Subject
+from exporter.expected import held
 from exporter.judge import judge
 from exporter.redaction import Redactor
 from exporter.registry import Registry
@@ -69,6 +70,6 @@ def simulated(
 ) -> Result:
     """One run, judged, at `moment` seconds from the scenario's start; it says that it began at `now`, Unix time."""
     check, world = subject.check, subject.world(moment, now, latest.remembered if latest else {}, speed)
-    result = runner.run(check, world, token, redact)
+    result = held(runner.run(check, world, token, redact))
     duration = result.duration if subject.took is None else subject.took
     return judge(replace(result, started=now, duration=duration), check.targets)

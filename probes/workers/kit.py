@@ -49,6 +49,7 @@ class Kit:
             self.flush = torch.empty(L2_FLUSH_BYTES, dtype=torch.int8, device=device)
             card = self.cuda.get_device_properties(0)
             facts.update(device_name=card.name, capability="%d.%d" % (card.major, card.minor))
+            facts["device_memory"] = "%.0f GiB" % (card.total_memory / 2**30)  # some models share a name
         self._start(device=device, threads=torch.get_num_threads(), **facts)
         return torch, device
 
