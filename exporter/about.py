@@ -27,6 +27,8 @@ class About:
     reload_ok: bool = True
     reload_time: float = 0.0
     history_failures: int = 0
+    cleanups: int = 0
+    cleaned_bytes: int = 0
     maintenance: bool = False
     checks: int = 0
     injected: tuple[Injection, ...] = ()
@@ -42,6 +44,13 @@ class About:
         yield gauge("checks", "Configured checks.", self.checks)
         name, about = f"{PREFIX}history_write_failures_total", "Batches history could not write."
         yield Family(name, about, ONE, (self.history_failures,), "counter")
+        name, about = f"{PREFIX}cleanup_runs_total", "Looks for folders that killed workers and exporters left behind."
+        yield Family(name, about, ONE, (self.cleanups,), "counter")
+        name, about = (
+            f"{PREFIX}cleanup_removed_bytes_total",
+            "Bytes of files of ours that were left behind and removed.",
+        )
+        yield Family(name, about, ONE, (self.cleaned_bytes,), "counter")
         lanes: Rows = tuple(("", (("lane", lane),)) for lane in self.lanes)
         held, slots = zip(*self.lanes.values(), strict=True) if self.lanes else ((), ())
         yield Family(f"{PREFIX}lane_runs", "Runs that hold a lane now.", lanes, held)

@@ -13,6 +13,7 @@ from pathlib import Path
 from exporter import injection, oneshot
 from exporter.about import Own
 from exporter.baseline import NOTHING
+from exporter.cleanup import Cleanup
 from exporter.config import Config
 from exporter.exposition import Exposition
 from exporter.gate import Gate
@@ -81,6 +82,7 @@ class App:
         self.schedule = Schedule(
             self.execute, self.journal.record, oneshot.late, self._skipped, self.journal.latest, lanes, self._lanes_of
         )
+        self.cleanup = Cleanup(doors.launcher.scratch, self._measuring)
         self.own.about.reload_time = self.started
         for check in self.checks.values():
             self._show(check)
@@ -101,10 +103,12 @@ class App:
 
     def start(self) -> None:
         self.schedule.start(self.checks.values())
+        self.cleanup.start()
 
     def stop(self) -> None:
         """Cancel what runs, end the workers, write history. Returns within about three seconds whatever hangs."""
         self.schedule.stop()
+        self.cleanup.stop()
         self.doors.close()
         self.exposition.close()
         self.history.close()
@@ -162,6 +166,10 @@ class App:
             attended=lambda run: self.gate.run(check, token, run),
         )
 
+    def _measuring(self) -> bool:
+        """Does a benchmark run now? Nothing of ours shall touch the disk meanwhile."""
+        return any(held for lane, (held, _) in self.schedule.lanes.occupancy().items() if lane.startswith("gpu"))
+
     def _skipped(self, name: str, reason: str) -> None:
         with self._showing:
             check = self.checks.get(name)
@@ -191,6 +199,7 @@ class App:
         about.lag, about.lanes = self.schedule.lag, self.schedule.lanes.occupancy()
         about.next_runs, about.checks = self.schedule.next_runs(), len(self.checks)
         about.history_failures = self.history.write_failures
+        about.cleanups, about.cleaned_bytes = self.cleanup.runs, self.cleanup.removed_bytes
         about.maintenance = self.maintenance() is not None
         about.injected = self.injected()
         return self.own.blocks()

@@ -153,6 +153,24 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def hold(folder: Path) -> int | None:
+    """The folder's lock as a descriptor to close; None while somebody else has it, or where there is no such lock."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
+
 def lower_priority(pid: int) -> None:
     """Let a process of ours give way to everything else: nice 10, and the disk only while nobody else wants it (Linux).
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,6 +91,11 @@ class Launcher:
             child.end()
             with self._lock:
                 self._children.discard(child)
+
+    @property
+    def scratch(self) -> Path:
+        """Where the workers' folders lie."""
+        return Path(self._scratch or tempfile.gettempdir())
 
     def close(self) -> None:
         """End every live worker at once and start none again: the exporter leaves."""

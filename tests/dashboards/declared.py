@@ -41,6 +41,8 @@ BARE: dict[str, str] = {
 UNSHOWN: dict[str, str] = {
     "gpucanary_check_duration_seconds_count": "the buckets say the same, and more",
     "gpucanary_check_duration_seconds_sum": "the buckets say the same, and more",
+    "gpucanary_cleanup_runs_total": "a count of looks; what it is for is the next one",
+    "gpucanary_cleanup_removed_bytes_total": "nothing, unless an exporter was killed in the middle of a benchmark",
     "gpucanary_host_self_resident_bytes": "process_resident_memory_bytes of the same process is on the canary's board",
 }
 
