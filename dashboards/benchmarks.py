@@ -37,6 +37,7 @@ class Speed:
     unit: str
     labels: tuple[str, ...]
     level: str = "check_device"  # of the recording rules in alerts/benchmarks.yml
+    beside: str = ""  # a metric of the same probe that bounds this one, drawn beside it
 
     @property
     def name(self) -> str:
@@ -56,7 +57,7 @@ class Speed:
 SPEEDS = (
     Speed("Matrix product", "matmul", "flops_per_second", "flops", ("device", "dtype")),
     Speed("Memory", "memory_copy", "bytes_per_second", "Bps", ("device",)),
-    Speed("Bus", "memory_copy", "transfer_bytes_per_second", "Bps", ("direction",), "check_direction"),
+    Speed("Bus", "host_copy", "bytes_per_second", "Bps", ("device", "direction"), beside="link_bytes_per_second"),
 )
 
 
@@ -89,15 +90,19 @@ def newest(speed: Speed) -> Panel:
 
 
 def over_time(speed: Speed) -> Panel:
+    asked = [
+        Query(chosen(speed.name, MINE), speed.legend),
+        Query(speed.bound("lower"), f"least, {{{{severity}}}}: {speed.legend}"),
+        Query(speed.bound("upper"), f"most, {{{{severity}}}}: {speed.legend}"),
+    ]
+    if speed.beside:
+        words = speed.beside.rpartition("_bytes_per_second")[0].replace("_", " ")
+        asked.append(Query(chosen(f"gpucanary_{speed.probe}_{speed.beside}", MINE), f"most, {words}: {EACH}"))
     panel = series(
         f"{speed.title} over time",
         "How did the value change from run to run? It holds until the next run. Dashed: what its targets allow. The "
         "marks tell when driver or torch became another one.",
-        [
-            Query(chosen(speed.name, MINE), speed.legend),
-            Query(speed.bound("lower"), f"least, {{{{severity}}}}: {speed.legend}"),
-            Query(speed.bound("upper"), f"most, {{{{severity}}}}: {speed.legend}"),
-        ],
+        asked,
         speed.unit,
         width=8,
         height=9,

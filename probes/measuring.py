@@ -31,19 +31,30 @@ class BenchmarkParams(Params):
 
 
 def benchmark(
-    worker: str, params: BenchmarkParams, world: World, metrics: Iterable[Metric], told: Told | None = None
+    worker: str,
+    params: BenchmarkParams,
+    world: World,
+    metrics: Iterable[Metric],
+    told: Told | None = None,
+    *,
+    card_only: bool = False,
 ) -> Iterator[Fact]:
     """Run that worker on the wanted device and yield what it measured; a finding where the CPU stood in for a card.
 
-    told: what a `data` row of the worker means, as facts.
+    told: what a `data` row of the worker means, as facts. card_only: it is about a card, so that the CPU is measured only
+    where that was asked for; NotApplicable(no_gpu) where there is no card.
     """
-    card = card_of(world, params.device, params.gpu)
+    card = card_of(world, "cuda" if card_only and params.device == "auto" else params.device, params.gpu)
     rows = world.worker(worker, params.model_dump(mode="json"), interpreter=params.interpreter, gpu=card)
     for fact in facts_of(rows, metrics, told=told):
         yield fact
         on_cpu = isinstance(fact, Conditions) and fact.values.get("device") == "cpu" and params.device != "cpu"
         if on_cpu and (card or world.gpus().nvidia):  # a card whose driver is broken is on the bus all the same
             yield BENCHMARK_NOT_ON_CARD("torch sees no CUDA device", subject=card)
+            if card_only:
+                return
+        elif on_cpu and card_only:
+            raise NotApplicable("no_gpu", "neither the driver nor torch knows a card here")
 
 
 def facts_of(

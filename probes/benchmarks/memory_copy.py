@@ -1,4 +1,4 @@
-"""How many bytes a second does memory copy: on the card or in the host, and over the bus between them?"""
+"""How many bytes a second does memory copy: on the card, or in the host?"""
 
 from __future__ import annotations
 
@@ -31,23 +31,17 @@ COPY = Metric(
     ("device",),
     better="higher",
 )
-TRANSFER = Metric(
-    "transfer_bytes_per_second",
-    "Bytes a second over the bus between pinned host memory and the card: the median of many.",
-    ("direction",),
-    better="higher",
-)
 
 
 def run(params: MemoryCopyParams, world: World) -> Iterator[Fact]:
-    yield from benchmark("memory_copy", params, world, (COPY, TRANSFER))
+    yield from benchmark("memory_copy", params, world, (COPY,))
 
 
 PROBE = Probe(
     "memory_copy",
     MemoryCopyParams,
     run,
-    metrics=(COPY, TRANSFER),
+    metrics=(COPY,),
     every="6h",
     timeout="5m",
     needs=Needs(lane="gpu", idle=True),
