@@ -164,7 +164,7 @@ def test_all_problems_of_all_files_are_told_at_once(write: Any) -> None:
         "listen_address, route_prefix; did you mean allowed_hosts?",
         "2: web.listen_address: '127.0.0.1' is not an address; write it like 127.0.0.1:19835, :9000 or [::1]:9000",
         "3: log.level: expected one of debug, info, warn, error (got 'inf'); did you mean info?",
-        "4: chekcs: unknown key; expected one of checks, fleet, grafana_url, include, interpreters, log, storage, web; "
+        "4: chekcs: unknown key; expected one of checks, fleet, gate, grafana_url, include, interpreters, log, storage, web; "
         "did you mean checks?",
         "6: checks[fetsh].probe: there is no probe 'fetsh'; did you mean fetch?",
         "8: checks[bench].every: 5 is not a duration; write it with a unit, like 5s, 9m, 6h or 1h30m",
