@@ -19,13 +19,15 @@ from exporter.world.busy import busy
 from exporter.world.real import Doors, RealWorld
 from exporter.world.token import Token
 from exporter.world.watch import Watch
-from probes.api import GIB, Aborted, Skipped, SubjectFailed, card_of
+from probes.api import GIB, MIB, Aborted, Skipped, SubjectFailed, card_of
+from probes.rules import WORKER_OUT_OF_MEMORY
 from probes.stops import GateReason
 from probes.world.gpus import Gpu
 
 # What our benchmarks allocate, the CUDA context included: on an ordinary card, and on one of 40 GiB and more, where
 # `matmul` takes larger matrices.
 NEEDED, LARGE, NEEDED_ON_LARGE = 2 * GIB, 40 * GIB, 5 * GIB
+HELD = GIB  # bytes; less than this is a desktop, and no benchmark needs the last of a card
 GLANCE = 0.25  # seconds between two looks during a run
 ASK_EVERY = 5.0  # seconds between two questions to a service during a run
 AFTERWARDS = 3.0  # seconds that a card has to fall silent after our own work; its utilisation lags by up to one
@@ -60,7 +62,7 @@ class Gate:
         if objection:
             return _put_off(check, objection)
         if card is None:
-            return self._attended(check, token, execute, None)
+            return self._attended(check, token, execute)
         needed = NEEDED_ON_LARGE if (card.memory_total or 0) >= LARGE else NEEDED
         idle = self._doors.gpus.idle(card.uuid, needed)
         why = f"{idle.reason}{' (gate=weak: its processes cannot be told)' if idle.weak else ''}"
@@ -73,7 +75,7 @@ class Gate:
         with self._doors.gpus.watched(card.uuid) as watch:
             if watch is None:
                 return _put_off(check, Objection("gpu_busy", "nobody can watch the card: NVML does not answer"))
-            return self._attended(check, token, execute, watch)
+            return self._attended(check, token, execute, watch, card)
 
     def forbidden(self) -> Objection | None:
         """What the machine's owner said: quiet hours, or the lock file."""
@@ -109,7 +111,14 @@ class Gate:
         except (Skipped, SubjectFailed):
             return None
 
-    def _attended(self, check: Check, token: Token, execute: Callable[[], Result], watch: Watch | None) -> Result:
+    def _attended(
+        self,
+        check: Check,
+        token: Token,
+        execute: Callable[[], Result],
+        watch: Watch | None = None,
+        card: Gpu | None = None,
+    ) -> Result:
         """One run under our eyes. A result that a disturber spoilt counts as put off, also when it was there first."""
         guard = _Guard(self, token, watch)
         guard.start()
@@ -120,7 +129,7 @@ class Gate:
         guard.join(GLANCE)
         objection = guard.objection if guard.objection and token.stopped == guard.objection.reason else None
         if objection is None and result.measured:
-            objection = _disturbed(watch) or _afterwards(watch)
+            objection = _disturbed(watch) or _starved(result, card) or _afterwards(watch)
         own = {rule.name for rule in check.probe.rules}
         proved = any(f.severity == "critical" and f.rule in own for f in result.findings)  # no neighbour flips a bit
         evidence = {"idle gate": watch.evidence()} if watch else {}
@@ -156,6 +165,15 @@ class _Guard(threading.Thread):
 def _disturbed(watch: Watch | None) -> Objection | None:
     found = watch.disturbance() if watch else ""
     return Objection("gpu_busy", found) if found else None
+
+
+def _starved(result: Result, card: Gpu | None) -> Objection | None:
+    """A worker that found too little memory beside what others hold says nothing about the card."""
+    held = (card.memory_used or 0) if card else 0
+    short = any(f.rule == WORKER_OUT_OF_MEMORY.name and "SIGKILL" not in f.detail for f in result.findings)
+    if not short or held < HELD:
+        return None
+    return Objection("gpu_busy", f"others hold {held // MIB} MiB of the card's memory, and it needs some of that")
 
 
 def _afterwards(watch: Watch | None) -> Objection | None:

@@ -29,6 +29,7 @@ from exporter.world.token import Token
 from exporter.world.workers import Launcher
 from probes.api import Fact, Needs, Probe, Rule, World, card_of, facts_of
 from probes.benchmarks.matmul import FLOPS, PROBE
+from probes.rules import WORKER_OUT_OF_MEMORY
 from tests.checks import check, eventually, quiet, result
 from tests.nvml import MIB, Stub, build_stub, compiler
 from tests.servers import ok, serving
@@ -68,9 +69,13 @@ class Machine:
         """Make a real process one that this namespace sees."""
         (self.folder / "proc" / str(pid)).symlink_to(f"/proc/{pid}")
 
-    def stranger(self) -> int:
-        """A real process that is nobody's child of ours, as far as the card is concerned."""
-        code = "import os, time\nif os.fork() == 0: os.setsid(); print(os.getpid(), flush=True); time.sleep(60)"
+    def stranger(self, name: str = "ollama") -> int:
+        """A real process of that name, which is nobody's child of ours."""
+        code = (
+            "import os, time\nif os.fork() == 0:\n"
+            f"    os.setsid(); open('/proc/self/comm', 'w').write({name!r})\n"
+            "    print(os.getpid(), flush=True); time.sleep(60)"
+        )
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert child.stdout
         with child.stdout:
@@ -250,7 +255,7 @@ def test_a_new_process_ends_the_run_within_about_a_second_and_its_rows_are_dropp
     got, _ = machine.measure()
     assert time.monotonic() - came[0] < 1.5
     assert got.skip == ("deferred", "gpu_busy")
-    assert "a new process: " in got.detail
+    assert "a new process: ollama (pid " in got.detail
     assert not got.measurements  # though the worker had written one
     assert not alive(seen[0])
     assert Latest.first(before).after(got).measured == before
@@ -263,8 +268,7 @@ def test_a_resident_may_stay_is_told_as_evidence_and_ends_the_run_when_it_works(
     machine.idle()
     got, _ = machine.measure("honest")
     assert got.outcome == "ok"
-    name = Path(f"/proc/{resident}/comm").read_text().strip()
-    assert got.evidence["idle gate"] == f"gate=strong, residents: {name} (pid {resident}, 64 MiB)"
+    assert got.evidence["idle gate"] == f"gate=strong, residents: ollama (pid {resident}, 64 MiB)"
     machine.works(**{f"p{resident}": 4})
     machine.meanwhile(lambda: machine.works(**{f"p{resident}": 40}))
     got, _ = machine.measure()
@@ -324,6 +328,39 @@ def test_a_proof_of_damage_stands_whoever_came_meanwhile(machine):
     machine.meanwhile(lambda: machine.takes(machine.stranger()))
     got, _ = machine.measure("hangs", (BROKEN,))
     assert (got.outcome, [f.rule for f in got.findings]) == ("failed", ["toy-broken"])
+
+
+@pytest.mark.parametrize(
+    ("used", "said", "outcome"),
+    [
+        (9000, "OutOfMemoryError: CUDA out of memory", "skipped"),  # a resident holds it
+        (600, "OutOfMemoryError: CUDA out of memory", "failed"),  # a desktop does
+        (9000, "ours ended by SIGKILL", "failed"),  # it was the host's memory
+    ],
+)
+def test_a_worker_without_room_beside_a_resident_is_put_off(machine, used, said, outcome):
+    machine.stub.set({"gpu0.memory_used": used * MIB})
+    machine.idle()
+    failed = result("matmul", "failed", findings=(WORKER_OUT_OF_MEMORY(said),))
+    got = machine.ask(matmul(), lambda: failed)
+    assert got.outcome == outcome
+    assert ("others hold 9000 MiB of the card's memory" in got.detail) is (outcome == "skipped")
+
+
+def test_what_mps_books_under_its_server_may_be_our_own_work(machine):
+    server = machine.stranger("nvidia-cuda-mps-server")
+    machine.takes(server)
+    machine.idle()
+
+    def work() -> Result:
+        machine.works(**{f"p{server}": 95})
+        time.sleep(0.5)
+        machine.works()
+        return RAN
+
+    got = machine.ask(matmul(), work)
+    assert got.outcome == "ok"
+    assert got.evidence["idle gate"].startswith("gate=weak (MPS hides who works), residents: nvidia-cuda-mps (pid ")
 
 
 def test_an_exporter_that_stops_is_no_disturbance(machine):
