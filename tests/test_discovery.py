@@ -84,7 +84,7 @@ def test_a_workstation_gets_a_check_for_everything_it_has() -> None:
     assert checks(config) == [
         "platform", "gpu_driver", "disk", "disk:huggingface", "disk:comfyui-models",
         "torch_import", "torch_import:kohya_ss", "packages:comfyui", "dotenv:comfyui", "packages:kohya_ss",
-        "host", "gpu", "matmul", "memory_copy", "host_copy", "http:ollama", "http:comfyui",
+        "host", "gpu", "matmul", "memory_copy", "host_copy", "attention", "convolution", "http:ollama", "http:comfyui",
     ]  # fmt: skip
     assert config["interpreters"] == {"comfyui": COMFYUI.path, "kohya_ss": OLDER.path}
 

@@ -11,7 +11,7 @@ from probes.api import Json
 
 MAX_IMPORTS = 4  # a torch import costs seconds and a gigabyte of reading; a home full of venvs must not fill the day
 BENCHMARKS = ("matmul", "memory_copy")
-CARD_BENCHMARKS = ("host_copy",)  # what only a machine with a card can tell
+CARD_BENCHMARKS = ("host_copy", "attention", "convolution")  # a host without a card gets its processor measured by two
 # vLLM takes 0.90 to 0.92 of a card for itself and is healthy: https://docs.vllm.ai/en/latest/configuration/engine_args.html
 MEMORY_LIMITS = (0.90, 0.95)
 MEMORY_LIMITS_PREALLOCATED = (0.96, 0.98)

@@ -20,7 +20,7 @@ from probes.api import (
 
 
 class MatmulParams(BenchmarkParams):
-    dtypes: tuple[Literal["fp32", "tf32", "fp16", "bf16"], ...] = Field(
+    dtypes: tuple[Literal["fp32", "tf32", "fp16", "bf16", "fp8"], ...] = Field(
         (), description="Number formats; empty for all that the device computes natively (fp32 alone on the CPU)."
     )
     size: int = Field(0, ge=0, le=65536, description="Rows of the square matrices; 0 for the size of the card's class.")

@@ -68,6 +68,8 @@ UNPAIRED = {
     ("gpucanary-services", "Answers"): "14 days is the check's `minimum_validity`; the alert follows the rule it fires",
     ("gpucanary-services", "Objectives"): "a quarter of the month's allowance is left: a hint, nobody is called for it",
     ("gpucanary-benchmarks", "Matrix product: newest against target and best"): SPREAD,
+    ("gpucanary-benchmarks", "Attention: newest against target and best"): SPREAD,
+    ("gpucanary-benchmarks", "Convolution: newest against target and best"): SPREAD,
     ("gpucanary-benchmarks", "Memory: newest against target and best"): SPREAD,
     ("gpucanary-benchmarks", "Bus: newest against target and best"): SPREAD,
 }
