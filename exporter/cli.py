@@ -71,6 +71,22 @@ def parser(environ: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
     flags.of_serve(serve)
     run = command("run", "run checks once, exactly as the exporter does", flags.source, flags.storage, flags.output)
     _of_run(run)
+    bench = command(
+        "bench", "run benchmarks now, beside expected values and the past", flags.source, flags.storage, flags.output
+    )
+    _of_bench(bench)
+    timed = command(
+        "test-performance",
+        "time your own video generation against its targets",
+        flags.source,
+        flags.storage,
+        flags.output,
+    )
+    _of_test_performance(timed)
+    expected = command(
+        "expected", "tell what cards like this machine's reach", flags.source, flags.storage, flags.output
+    )
+    expected.add_argument("--card", metavar="MODEL", help="of this card instead; `--card all` lists every one")
     listed = command("list", "list the probes there are, or the configured checks", flags.source, flags.output)
     listed.add_argument("--checks", action="store_true", help="the configured checks instead of the probes")
     explain = command("explain", "tell all about one probe: params, metrics, rules, remedies", flags.output)
@@ -188,6 +204,28 @@ def _of_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--record", action="store_true", help="add the results to history")
 
 
+def _of_bench(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument("name", nargs="*", metavar="NAME", help="a benchmark's check or probe; default: all there are")
+    devices = ("auto", "cuda", "cpu")
+    bench.add_argument(
+        "--device", choices=devices, metavar="DEVICE", help=f"{', '.join(devices)}; default: the check's"
+    )
+    bench.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each; their median is the value")
+    compared = (
+        "hold it against a file that --json wrote, or against the newest runs in history; a loss of 10 %% is exit 1"
+    )
+    bench.add_argument("--compare", metavar="FILE|last", help=compared)
+    bench.add_argument("--record", action="store_true", help="add the results to history")
+
+
+def _of_test_performance(timed: argparse.ArgumentParser) -> None:
+    sizes = ("720p", "1080p")
+    timed.add_argument("--resolution", choices=sizes, default="720p", metavar="SIZE", help="720p, 1080p; default: 720p")
+    timed.add_argument("--benchmark", action="store_true", help="three runs, each of which must meet the targets")
+    timed.add_argument("--repeat", type=int, metavar="N", help="so many runs instead")
+    timed.add_argument("--record", action="store_true", help="add the results to history")
+
+
 def _of_maintenance(maintenance: argparse.ArgumentParser) -> None:
     maintenance.add_argument("action", choices=("on", "off", "show"), metavar="on|off|show")
     maintenance.add_argument("--for", dest="length", metavar="2h", help="how long; it ends by itself")
@@ -236,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _answer(args: argparse.Namespace, console: Console) -> int:
     try:
-        command = importlib.import_module(f"exporter.commands.{args.command}")
+        command = importlib.import_module(f"exporter.commands.{args.command.replace('-', '_')}")
         return int(command.main(args, console))
     except Mistake as mistake:
         console.trouble(str(mistake))

@@ -50,16 +50,19 @@ def _results(args: argparse.Namespace, console: Console, machine: Machine) -> li
     console.redact.learn(config.secrets)
     checks = selection.timed(selection.selected(args.name, params, config, probes), args.timeout)
     results = []
-    with _recording(args.record, config, checks) as journal:
+    with recording(args.record, config, checks) as journal:
         for check in checks:
-            result = _one(check, machine, config, journal, console)
+            result = one(check, check.name, machine, config, journal, console)
             results.append(result)
             if not args.json:
                 findings.tell(result, check.probe, console)
     return results
 
 
-def _one(check: Check, machine: Machine, config: Config, journal: Journal | None, console: Console) -> Result:
+def one(
+    check: Check, title: str, machine: Machine, config: Config, journal: Journal | None, console: Console
+) -> Result:
+    """One run in front of a person, recorded where there is a journal; the progress bar is called `title`."""
     latest = journal.latest(check.name) if journal else None
     previous = latest.remembered if latest else None
     file = Path(config.storage.path) / storage.HISTORY  # of an exporter that may be running
@@ -67,7 +70,7 @@ def _one(check: Check, machine: Machine, config: Config, journal: Journal | None
     def past() -> Past:
         return Pasts(lambda name, limit: recall(file, name, limit)).of(check)
 
-    with console.progress(check.name) as progress:
+    with console.progress(title) as progress:
         result = attended(
             check,
             lambda token: oneshot.execute(check, token, machine.doors, console.redact, previous, past=past),
@@ -105,7 +108,7 @@ def attended(check: Check, run: Callable[[Token], Result], progress: Callable[[f
 
 
 @contextmanager
-def _recording(wanted: bool, config: Config, checks: tuple[Check, ...]) -> Iterator[Journal | None]:
+def recording(wanted: bool, config: Config, checks: tuple[Check, ...]) -> Iterator[Journal | None]:
     """The journal of the storage folder, when results shall be kept. Two writers would each overwrite the other's truth."""
     if not wanted:
         yield None
