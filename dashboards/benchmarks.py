@@ -10,8 +10,8 @@ from dashboards.findings import CHECK, chosen, of_family, what_is_wrong
 from dashboards.lines import bounded, stepped
 from dashboards.links import from_row, from_series
 from dashboards.panels import BAD, GOOD, NONE, WARN, Column, Panel, Query, series, steps, table, words
+from dashboards.verdicts import CONDITIONS_CHANGED, FAMILY, band, history, verdicts
 
-FAMILY = "benchmarks"
 MINE = 'check=~"$check"'
 EACH = "{{instance}} {{check}}"
 MET = {0.0: ("missed", BAD), 1.0: ("met", GOOD)}
@@ -56,6 +56,8 @@ class Speed:
 
 SPEEDS = (
     Speed("Matrix product", "matmul", "flops_per_second", "flops", ("device", "dtype")),
+    Speed("Attention", "attention", "flops_per_second", "flops", ("device", "shape", "dtype")),
+    Speed("Convolution", "convolution", "flops_per_second", "flops", ("device", "layer", "dtype")),
     Speed("Memory", "memory_copy", "bytes_per_second", "Bps", ("device",)),
     Speed("Bus", "host_copy", "bytes_per_second", "Bps", ("device", "direction"), beside="link_bytes_per_second"),
 )
@@ -98,17 +100,18 @@ def over_time(speed: Speed) -> Panel:
     if speed.beside:
         words = speed.beside.rpartition("_bytes_per_second")[0].replace("_", " ")
         asked.append(Query(chosen(f"gpucanary_{speed.probe}_{speed.beside}", MINE), f"most, {words}: {EACH}"))
+    asked += band(speed.probe, speed.metric, MINE, speed.legend)
     panel = series(
         f"{speed.title} over time",
-        "How did the value change from run to run? It holds until the next run. Dashed: what its targets allow. The "
-        "marks tell when driver or torch became another one.",
+        "How did the value change from run to run? It holds until the next run. Dashed: what its targets allow, and what "
+        "is usual for its own past. The marks tell when driver, torch or other conditions changed.",
         asked,
         speed.unit,
         width=8,
         height=9,
         links=LINE_ALONE,
     )
-    return stepped(bounded(panel, "^(least|most)"))
+    return stepped(bounded(panel, "^(least|most|usual)"))
 
 
 def freshness() -> list[Panel]:
@@ -214,12 +217,13 @@ BOARD = Board(
     __doc__,
     (
         what_is_wrong(FAMILY, ABOUT, MINE),
-        Row("Against target and past", tuple(newest(speed) for speed in SPEEDS)),
-        Row("Over time", tuple(over_time(speed) for speed in SPEEDS)),
+        Row("Against its own past", (verdicts(MINE), *history(MINE))),
+        Row("Against target and best", tuple(newest(speed) for speed in SPEEDS)),
+        Row("Over time", tuple(over_time(speed) for speed in SPEEDS), collapsed=True),
         Row("Does it run?", (*freshness(), *skips_and_cost())),
         Row("Conditions of the runs", conditions(), collapsed=True),
     ),
     (JOB, INSTANCE, checks_of(FAMILY)),
     since="now-7d",
-    annotations=(DRIVER_CHANGED, TORCH_CHANGED),
+    annotations=(DRIVER_CHANGED, TORCH_CHANGED, CONDITIONS_CHANGED),
 )
