@@ -113,6 +113,7 @@ def house_series() -> Iterator[tuple[str, str, str]]:
     measured = Result("disk", probe.name, 2.0, 0.1, "ok", facts, comparisons=compared, expectations=expected)
     own = Own((probe.rules[0],), "", "")
     own.about.lanes, own.about.next_runs = {"light": (0, 16)}, {"disk": 1.0}
+    own.about.held = {"gpu:0": 0.0}
     exposition = Exposition(own.blocks, lambda: live_series({"disk": Running(1.0, 0.5, 1.0)}))
     exposition.update(replace(check, name="put-off"), Latest.first(skipped))
     exposition.update(check, Latest.first(measured))

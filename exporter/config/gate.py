@@ -64,6 +64,9 @@ class Gate(Entry):
         default="", description="Of `quiet_hours`, like Europe/Berlin; empty for this machine's."
     )
     lock_file: str = Field(default="", description="While this file exists, no benchmark runs: anybody may `touch` it.")
+    device_budget: float = Field(
+        default=0.01, gt=0, le=1, description="Share of a day that benchmarks may hold a card; more is an alert."
+    )
     busy: tuple[BusyQuestion, ...] = Field(default=(), description="Services that are asked whether they work now.")
 
     @property

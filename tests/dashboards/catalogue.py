@@ -46,7 +46,7 @@ def probes() -> Catalogue:
 
 def house() -> Catalogue:
     """Every series that the exporter makes itself, from the code that makes them."""
-    about = About(lanes={"light": (0, 1)}, next_runs={"toy": 0.0})
+    about = About(lanes={"light": (0, 1)}, held={"gpu:0": 0.0}, next_runs={"toy": 0.0})
     found = dict(map(_family, (*about.families(), *for_templates((TARGET_MISSED,), "", ""))))
     found |= dict(map(_family, _of_a_check()))
     found |= {name: Series(False, SCRAPED | {"check"}) for name in LIVE}
