@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -32,6 +33,7 @@ from probes.benchmarks.matmul import FLOPS, PROBE
 from probes.rules import WORKER_OUT_OF_MEMORY
 from tests.checks import check, eventually, quiet, result
 from tests.nvml import MIB, Stub, build_stub, compiler
+from tests.process import ROOT
 from tests.servers import ok, serving
 
 pytestmark = [pytest.mark.nvml, pytest.mark.skipif(compiler() is None, reason="no C compiler for the stub")]
@@ -294,6 +296,21 @@ def test_our_own_worker_may_work_and_so_may_the_dead_be_listed(machine):
     machine.meanwhile(we_work)
     got, _ = machine.measure()
     assert got.skip == ("deferred", "lock_file")
+
+
+@pytest.mark.root
+def test_a_process_that_proc_hides_from_us_is_a_stranger_and_a_dead_one_is_not(machine):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    hidden = machine.folder / "hidden"  # as with hidepid=2: nothing of others is there
+    shutil.copytree(machine.folder / "proc/self", hidden / "self", symlinks=True)
+    code = (
+        "import os, sys; from exporter.world.cards import Processes\n"
+        "seen = Processes(sys.argv[1]); os.setuid(65534)\n"
+        "print([seen.stranger(pid) for pid in (1, int(sys.argv[2]), os.getpid())])"
+    )
+    argv = [sys.executable, "-c", code, str(hidden), str(ended.pid)]
+    assert subprocess.check_output(argv, cwd=ROOT, text=True, timeout=60) == "[True, False, False]\n"
 
 
 def test_a_window_that_opens_is_nobody_until_it_draws(machine):

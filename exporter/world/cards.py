@@ -53,8 +53,16 @@ class Processes:
         return False
 
     def stranger(self, pid: int) -> bool:
-        """Does it live, and is it no child of ours?"""
-        return bool(self._read(pid, "stat")) and not self.ours(pid)
+        """Does it live, and is it no child of ours? One that `hidepid` hides from us is another user's."""
+        if not self.visible:
+            return False
+        try:
+            os.kill(pid, 0)
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+        return not self.ours(pid)
 
     def own(self) -> int:
         """How many processes are below this one, by the numbers of our own namespace."""
