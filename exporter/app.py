@@ -197,6 +197,7 @@ class App:
     def _own_blocks(self) -> dict[str, tuple[bytes, bytes]]:
         about = self.own.about
         about.lag, about.lanes = self.schedule.lag, self.schedule.lanes.occupancy()
+        about.held, about.device_budget = self.schedule.lanes.held_seconds(), self.config.gate.device_budget
         about.next_runs, about.checks = self.schedule.next_runs(), len(self.checks)
         about.history_failures = self.history.write_failures
         about.cleanups, about.cleaned_bytes = self.cleanup.runs, self.cleanup.removed_bytes

@@ -10,6 +10,7 @@ from exporter.config.gate import Gate
 from exporter.machine import Machine
 from exporter.redaction import Redactor
 from exporter.registry import Broken, Registry
+from tests.checks import eventually
 
 
 def test_a_reload_of_the_same_config_leaves_the_checks_of_the_house_alone(tmp_path):
@@ -33,6 +34,6 @@ def test_the_budget_of_a_card_is_a_series_and_follows_a_reload(tmp_path):
     try:
         assert "\ngpucanary_device_budget_ratio 0.01\n" in app.exposition.plain().decode()
         app.reload()
-        assert "\ngpucanary_device_budget_ratio 0.02\n" in app.exposition.plain().decode()
+        eventually(lambda: "\ngpucanary_device_budget_ratio 0.02\n" in app.exposition.plain().decode())
     finally:
         app.stop()
