@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from dashboards.board import INSTANCE, JOB, Board, Row, checks_of
 from dashboards.conditions import DRIVER_CHANGED, TORCH_CHANGED
+from dashboards.expectations import expectations
 from dashboards.findings import CHECK, chosen, of_family, what_is_wrong
 from dashboards.lines import bounded, stepped
 from dashboards.links import from_row, from_series
 from dashboards.panels import BAD, GOOD, NONE, WARN, Column, Panel, Query, series, steps, table, words
 from dashboards.verdicts import CONDITIONS_CHANGED, FAMILY, band, history, verdicts
+from dashboards.workloads import WORKS
 
 MINE = 'check=~"$check"'
 EACH = "{{instance}} {{check}}"
@@ -158,9 +160,8 @@ def freshness() -> list[Panel]:
 
 def skips_and_cost() -> list[Panel]:
     skips = of_family(f"increase({chosen('gpucanary_check_skips_total', MINE)}[$__rate_interval])", FAMILY)
-    runs = chosen("gpucanary_check_runs_total", MINE, 'outcome=~"ok|degraded|failed"')
-    took = chosen("gpucanary_check_last_duration_seconds", MINE)
-    used = of_family(f"sum by ({CHECK}) (increase({runs}[1d])) * on ({CHECK}) group_left () {took}", FAMILY)
+    held = chosen("gpucanary_lane_held_seconds_total", 'lane=~"gpu:.+"')
+    budget = chosen("gpucanary_device_budget_ratio")
     return [
         series(
             "Skipped runs by reason",
@@ -170,10 +171,13 @@ def skips_and_cost() -> list[Panel]:
         ),
         series(
             "Time used for benchmarks a day",
-            "How long do the benchmarks hold a card or the processor? The measured runs of a day, each taken to be as "
-            "long as the last one.",
-            [Query(used, EACH)],
-            "s",
+            "Which share of the day before did benchmarks hold a card, or the processor where there is none, and how much may "
+            "they? The start of their Python counts too.",
+            [
+                Query(f"increase({held}[1d]) / {DAY}", "{{instance}} {{lane}}"),
+                Query(f"max by (job, instance) ({budget})", "most: {{instance}}"),
+            ],
+            "percentunit",
         ),
     ]
 
@@ -218,8 +222,10 @@ BOARD = Board(
     (
         what_is_wrong(FAMILY, ABOUT, MINE),
         Row("Against its own past", (verdicts(MINE), *history(MINE))),
+        Row("Against others of its model", expectations(MINE)),
         Row("Against target and best", tuple(newest(speed) for speed in SPEEDS)),
         Row("Over time", tuple(over_time(speed) for speed in SPEEDS), collapsed=True),
+        Row("Whole pieces of work", tuple(work.panel() for work in WORKS)),
         Row("Does it run?", (*freshness(), *skips_and_cost())),
         Row("Conditions of the runs", conditions(), collapsed=True),
     ),

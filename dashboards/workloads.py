@@ -1,0 +1,46 @@
+"""How long do whole pieces of work take, and does the card stand them? Panels of the benchmarks board."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dashboards.findings import chosen
+from dashboards.lines import stepped
+from dashboards.links import from_series
+from dashboards.panels import Panel, Query, series
+
+MINE = 'check=~"$check"'
+LINE_ALONE = (from_series("This benchmark alone", "benchmarks", "instance", "check"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One panel: its question, and metrics of one unit with the labels that tell their series apart."""
+
+    title: str
+    question: str
+    unit: str
+    metrics: tuple[tuple[str, str, tuple[str, ...]], ...]  # full name, words of the legend, labels
+
+    def panel(self) -> Panel:
+        asked = []
+        for name, words, labels in self.metrics:
+            legend = " ".join(("{{instance}} {{check}}", words, *(f"{{{{{label}}}}}" for label in labels)))
+            asked.append(Query(chosen(f"gpucanary_{name}", MINE), " ".join(legend.split())))
+        return stepped(series(self.title, self.question, asked, self.unit, width=8, height=8, links=LINE_ALONE))
+
+
+WORKS = (
+    Work(
+        "Wrong bits",
+        "Did a repeated kernel give other bits than before? Anything but 0 is a fault of the card.",
+        "none",
+        (("corruption_differing_values", "", ("kernel", "device")),),
+    ),
+    Work(
+        "Bits compared",
+        "How much did the search for wrong bits look at? Values of repeated outputs, held against the first.",
+        "short",
+        (("corruption_compared_values", "", ("kernel", "device")),),
+    ),
+)
