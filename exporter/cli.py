@@ -212,7 +212,7 @@ def _of_bench(bench: argparse.ArgumentParser) -> None:
     )
     bench.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each; their median is the value")
     compared = (
-        "hold it against a file that --json wrote, or against the newest runs in history; a loss of 10 %% is exit 1"
+        "hold it against a file that --json wrote, or against the newest runs in history; a loss of a tenth is exit 1"
     )
     bench.add_argument("--compare", metavar="FILE|last", help=compared)
     bench.add_argument("--record", action="store_true", help="add the results to history")
