@@ -43,6 +43,7 @@ UNSHOWN: dict[str, str] = {
     "gpucanary_check_duration_seconds_sum": "the buckets say the same, and more",
     "gpucanary_cleanup_runs_total": "a count of looks; what it is for is the next one",
     "gpucanary_cleanup_removed_bytes_total": "nothing, unless an exporter was killed in the middle of a benchmark",
+    "gpucanary_host_copy_link_ratio": "both its parts are on the bus's panel of the benchmarks",
     "gpucanary_host_self_resident_bytes": "process_resident_memory_bytes of the same process is on the canary's board",
 }
 
@@ -67,6 +68,10 @@ UNPAIRED = {
     ("gpucanary-hardware", "Left until it slows down"): "the alert begins at 0 degrees left; 5 before that is a hint",
     ("gpucanary-services", "Answers"): "14 days is the check's `minimum_validity`; the alert follows the rule it fires",
     ("gpucanary-services", "Objectives"): "a quarter of the month's allowance is left: a hint, nobody is called for it",
+    (
+        "gpucanary-benchmarks",
+        "Against what such a card reaches",
+    ): "the rule `below-expected` begins there, which tells why",
     ("gpucanary-benchmarks", "Matrix product: newest against target and best"): SPREAD,
     ("gpucanary-benchmarks", "Attention: newest against target and best"): SPREAD,
     ("gpucanary-benchmarks", "Convolution: newest against target and best"): SPREAD,
