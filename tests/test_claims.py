@@ -119,6 +119,31 @@ def test_a_second_exporter_puts_its_benchmark_off_and_counts_it(tmp_path):
         try:
             labels = (("check", "matmul"), ("class", "deferred"), ("reason", "other_run"))
             exporter.until(lambda found: found.get(("gpucanary_check_skips_total", labels), 0) >= 1)
-            assert "the processor is measured by the check matmul of process" in exporter.check("matmul")["last"]["detail"]
+            assert (
+                "the processor is measured by the check matmul of process" in exporter.check("matmul")["last"]["detail"]
+            )
+        finally:
+            exporter.end()
+
+
+def test_a_lock_file_and_quiet_hours_are_told_on_metrics_and_end_by_a_reload(tmp_path):
+    config, lock = tmp_path / "config.yml", tmp_path / "busy"
+    lock.touch()
+    checks = "checks: [{probe: matmul, params: {device: cpu}}]\n"
+    config.write_text(f"gate: {{lock_file: busy}}\n{checks}")  # it stands beside the config
+    flags = (f"--config.file={config}", f"--path.locks={tmp_path}", "--web.enable-lifecycle")
+    with holding("", tmp_path):  # who gets past the gate meets this one
+        exporter = Exporter(tmp_path, *flags)
+        try:
+            for reason, then in (
+                ("lock_file", "gate: {quiet_hours: ['00:00-24:00']}\n"),
+                ("quiet_hours", "gate: {}\n"),
+                ("other_run", ""),
+            ):
+                labels = (("check", "matmul"), ("class", "deferred"), ("reason", reason))
+                exporter.until(lambda found, key=labels: ("gpucanary_check_skip_info", key) in found)
+                config.write_text(then + checks)
+                exporter.get("/-/reload", "POST")
+                exporter.get("/api/v1/checks/matmul/run", "POST")
         finally:
             exporter.end()

@@ -241,6 +241,18 @@ def test_a_driver_that_hangs_puts_off(machine):
     assert answers == [RAN]  # the run itself meets the wedged driver, and makes the finding
 
 
+def test_a_card_that_cannot_be_watched_is_not_measured(machine):
+    machine.idle()
+    machine.stub.set({"gpu0.hang.nvmlDeviceGetProcessUtilization": 60})
+    answers: list[Result] = []
+    asking = threading.Thread(target=lambda: answers.append(machine.ask(matmul())), daemon=True)
+    asking.start()
+    asking.join(15)
+    machine.stub.set({"gpu0.hang.nvmlDeviceGetProcessUtilization": None})
+    assert answers[0].skip == ("deferred", "gpu_busy")
+    assert answers[0].detail == "nobody can watch the card: NVML does not answer"
+
+
 # ---- during a run: pids are known ------------------------------------------------------------------------------------
 
 
