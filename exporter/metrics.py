@@ -217,7 +217,9 @@ def _compared(measured: Result) -> Iterator[Family]:
     shown = measured.comparisons[:COMPARED_LIMIT]
     for name, about in BASELINES.items():
         numbers = [(c, getattr(c, name.removesuffix("_ratio"))) for c in shown]
-        known = [(("", (("metric", c.metric), *c.labels)), float(number)) for c, number in numbers if number is not None]
+        known = [
+            (("", (("metric", c.metric), *c.labels)), float(number)) for c, number in numbers if number is not None
+        ]
         if known:
             yield Family(f"{PREFIX}baseline_{name}", about, tuple(row for row, _ in known), [n for _, n in known])
     if shown:

@@ -50,7 +50,11 @@ def series(check: Check, measured: Result, runs: Sequence[Result]) -> list[Serie
     for m in measured.measurements[:SERIES_LIMIT]:
         metric = check.probe.metric(m.metric)
         if metric is not None:
-            own = [verdict for verdict in held if verdict.measurement == m]
+            own = [
+                v
+                for v in held
+                if v.measurement and (v.measurement.metric, v.measurement.labels) == (m.metric, m.labels)
+            ]
             found.append(_series(check, metric, m, past.get((m.metric, m.labels), ()), own, order[m.metric]))
     return found
 
@@ -118,7 +122,8 @@ def _told(metric: str, line: Spark, points: Points, counter: bool) -> str:
 def _target(metric: str, target: Target) -> str:
     bounds = [f"at least {human(metric, target.at_least)}" if target.at_least is not None else ""]
     bounds.append(f"at most {human(metric, target.at_most)}" if target.at_most is not None else "")
-    return " and ".join(filter(None, bounds))
+    over = f" for the {target.quantile:g} quantile of {target.runs} runs" if target.quantile is not None else ""
+    return " and ".join(filter(None, bounds)) + over
 
 
 def _past(runs: Sequence[Result]) -> Mapping[Key, Points]:
