@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from exporter import injection, oneshot
+from exporter import accepted, injection, oneshot
 from exporter.about import Own
 from exporter.baseline import NOTHING
 from exporter.cleanup import Cleanup
@@ -74,7 +74,9 @@ class App:
         self.checks = self._named(config)
         self.history.know({name: check.fingerprint for name, check in self.checks.items()})
         self.journal = Journal(self.history, self.history.latest())
-        self.pasts = Pasts(lambda name, limit: self.history.runs(name, limit=limit, measured=True))
+        self.pasts = Pasts(
+            lambda name, limit: self.history.runs(name, limit=limit, measured=True), lambda: accepted.read(self.storage)
+        )
         rules = (*registry.rules(), *(rule for check in self.checks.values() for rule in check.probe.rules))
         self.own = Own(rules, config.grafana_url, self.url)
         self.exposition = Exposition(self._own_blocks, lambda: live_series(self.schedule.running()))

@@ -1,4 +1,4 @@
-"""What was typed, and which command answers? Words to calls: every flag stands here, every command in `commands/`."""
+"""What was typed, and which command answers? Words to calls: flags stand here, commands in `commands/`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from exporter import VERSION
+from exporter.cli_benchmarks import benchmark_commands
 from exporter.console import Console, Mistake, escaped
 
 OK, FINDINGS, USAGE, OUR_FAULT = 0, 1, 2, 3
@@ -71,22 +72,7 @@ def parser(environ: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
     flags.of_serve(serve)
     run = command("run", "run checks once, exactly as the exporter does", flags.source, flags.storage, flags.output)
     _of_run(run)
-    bench = command(
-        "bench", "run benchmarks now, beside expected values and the past", flags.source, flags.storage, flags.output
-    )
-    _of_bench(bench)
-    timed = command(
-        "test-performance",
-        "time your own video generation against its targets",
-        flags.source,
-        flags.storage,
-        flags.output,
-    )
-    _of_test_performance(timed)
-    expected = command(
-        "expected", "tell what cards like this machine's reach", flags.source, flags.storage, flags.output
-    )
-    expected.add_argument("--card", metavar="MODEL", help="of this card instead; `--card all` lists every one")
+    benchmark_commands(lambda name, does: command(name, does, flags.source, flags.storage, flags.output))
     listed = command("list", "list the probes there are, or the configured checks", flags.source, flags.output)
     listed.add_argument("--checks", action="store_true", help="the configured checks instead of the probes")
     explain = command("explain", "tell all about one probe: params, metrics, rules, remedies", flags.output)
@@ -202,28 +188,6 @@ def _of_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--interpreter", metavar="NAME", help="short for --param interpreter=NAME")
     run.add_argument("--timeout", metavar="30s", help="longest run of each check")
     run.add_argument("--record", action="store_true", help="add the results to history")
-
-
-def _of_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("name", nargs="*", metavar="NAME", help="a benchmark's check or probe; default: all there are")
-    devices = ("auto", "cuda", "cpu")
-    bench.add_argument(
-        "--device", choices=devices, metavar="DEVICE", help=f"{', '.join(devices)}; default: the check's"
-    )
-    bench.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each; their median is the value")
-    compared = (
-        "hold it against a file that --json wrote, or against the newest runs in history; a loss of a tenth is exit 1"
-    )
-    bench.add_argument("--compare", metavar="FILE|last", help=compared)
-    bench.add_argument("--record", action="store_true", help="add the results to history")
-
-
-def _of_test_performance(timed: argparse.ArgumentParser) -> None:
-    sizes = ("720p", "1080p")
-    timed.add_argument("--resolution", choices=sizes, default="720p", metavar="SIZE", help="720p, 1080p; default: 720p")
-    timed.add_argument("--benchmark", action="store_true", help="three runs, each of which must meet the targets")
-    timed.add_argument("--repeat", type=int, metavar="N", help="so many runs instead")
-    timed.add_argument("--record", action="store_true", help="add the results to history")
 
 
 def _of_maintenance(maintenance: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from exporter.accepted import Accepted
 from exporter.baseline import NOTHING, WINDOW, Past, Run, judged_metrics, remembered
 from exporter.result import Check, Result
 from probes.facts import Better
@@ -27,8 +28,9 @@ class _Kept:
 class Pasts:
     """The pasts of all checks. Thread-safe. History is asked when a check first runs; then nobody reads it again."""
 
-    def __init__(self, runs: Runs) -> None:
-        self._read = runs
+    def __init__(self, runs: Runs, accepted: Callable[[], Mapping[str, Accepted]] = dict) -> None:
+        """`accepted`: since when a check's past counts, asked anew for each run."""
+        self._read, self._accepted = runs, accepted
         self._kept: dict[str, _Kept] = {}
         self._lock = threading.Lock()
 
@@ -40,12 +42,17 @@ class Pasts:
         with self._lock:
             kept = self._kept.get(check.name)
             if kept is not None and _same(kept, fresh):
-                return Past(tuple(kept.runs), kept.better)
+                return self._counted(check.name, kept)
         read = [remembered(run, fresh.metrics) for run in self._read(check.name, WINDOW) if run.measured]
         fresh.runs.extend(read)
         with self._lock:
             self._kept[check.name] = fresh
-            return Past(tuple(fresh.runs), fresh.better)
+            return self._counted(check.name, fresh)
+
+    def _counted(self, check: str, kept: _Kept) -> Past:
+        entry = self._accepted().get(check)
+        since = entry.since if entry else 0.0
+        return Past(tuple(run for run in kept.runs if run.started >= since), kept.better)
 
     def add(self, result: Result) -> None:
         """A recorded run. Of a check whose past nobody asked for yet, history will tell."""

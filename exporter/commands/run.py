@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from exporter import findings, flags, inquiry, oneshot, registry, selection, storage
+from exporter import accepted, findings, flags, inquiry, oneshot, registry, selection, storage
 from exporter.baseline import Past
 from exporter.config import Config
 from exporter.console import Console, Mistake
@@ -68,7 +68,7 @@ def one(
     file = Path(config.storage.path) / storage.HISTORY  # of an exporter that may be running
 
     def past() -> Past:
-        return Pasts(lambda name, limit: recall(file, name, limit)).of(check)
+        return Pasts(lambda name, limit: recall(file, name, limit), lambda: accepted.read(file.parent)).of(check)
 
     with console.progress(title) as progress:
         result = attended(
