@@ -43,4 +43,37 @@ WORKS = (
         "short",
         (("corruption_compared_values", "", ("kernel", "device")),),
     ),
+    Work(
+        "Speed under a minute of load",
+        "How many operations a second does the device keep up? The median of the whole load.",
+        "flops",
+        (("sustained_flops_per_second", "", ("device",)),),
+    ),
+    Work(
+        "Lost under load",
+        "Which share of its speed did the device lose within the load, and how often was it held back?",
+        "percentunit",
+        (
+            ("sustained_decay_ratio", "lost", ("device",)),
+            ("sustained_throttled_ratio", "held back by", ("reason",)),
+        ),
+    ),
+    Work(
+        "Heat under load",
+        "How hot did the card get, quarter by quarter of the load?",
+        "celsius",
+        (("sustained_temperature_celsius", "quarter", ("quarter",)),),
+    ),
+    Work(
+        "Power under load",
+        "How much power did the card draw, quarter by quarter of the load?",
+        "watt",
+        (("sustained_power_watts", "quarter", ("quarter",)),),
+    ),
+    Work(
+        "Clock under load",
+        "Which clock did the card keep, quarter by quarter of the load?",
+        "hertz",
+        (("sustained_clock_hertz", "quarter", ("quarter",)),),
+    ),
 )

@@ -7,7 +7,17 @@ no probe; `exporter.registry` does.
 BUILTIN: dict[str, tuple[str, ...]] = {
     "environment": ("platform", "packages", "torch_import", "gpu_driver", "disk", "dotenv"),
     "hardware": ("gpu", "host"),
-    "benchmarks": ("matmul", "memory_copy", "host_copy", "attention", "convolution", "corruption", "command"),
+    "benchmarks": (
+        "matmul",
+        "memory_copy",
+        "host_copy",
+        "peer_copy",
+        "attention",
+        "convolution",
+        "corruption",
+        "command",
+        "sustained",
+    ),
     "services": ("http", "log_tail"),
     "pipelines": (),
     "models": (),
