@@ -29,6 +29,7 @@ from exporter.world.real import Doors
 from exporter.world.token import Token
 from exporter.world.workers import Launcher
 from probes.api import Fact, Needs, Probe, Rule, World, card_of, facts_of
+from probes.benchmarks import peer_copy
 from probes.benchmarks.matmul import FLOPS, PROBE
 from probes.rules import WORKER_OUT_OF_MEMORY
 from tests.checks import check, eventually, quiet, result
@@ -40,7 +41,8 @@ pytestmark = [pytest.mark.nvml, pytest.mark.skipif(compiler() is None, reason="n
 
 INITIAL, FOREIGN = "pid:[4026531836]", "pid:[4026532001]"
 HOSTILE = Path(__file__).parent / "workers"
-BROKEN = Rule("toy-broken", "critical", "A bit is wrong.", "1. `true`")
+BROKEN = Rule("toy-broken", "critical", "A bit is wrong.", "1. `true`", proof=True)
+FAILED = Rule("toy-failed", "critical", "It ended badly.", "1. `true`")
 RAN = result("matmul")
 
 
@@ -170,7 +172,7 @@ def benchmark(worker: str, rules=()) -> Check:
             yield rule("seen")
         yield from facts_of(world.worker(worker, {"stubborn": True}, gpu=card), (FLOPS,))
 
-    probe = Probe("toy", NoParams, run, (FLOPS,), (BROKEN,), needs=Needs("gpu", idle=True), family="benchmarks")
+    probe = Probe("toy", NoParams, run, (FLOPS,), (BROKEN, FAILED), needs=Needs("gpu", idle=True), family="benchmarks")
     return Check("toy", probe, NoParams(), 3600.0, 60.0)
 
 
@@ -198,6 +200,24 @@ def test_a_busy_card_or_one_without_room_defers_and_the_other_card_does_not(mach
     machine.stub.set({"gpu1.memory_used": 512 * MIB})
     eventually(lambda: machine.ask(matmul(gpu="1")).measured)
     assert "60% busy" in machine.ask(matmul()).detail
+
+
+def test_a_benchmark_of_two_cards_waits_for_both_and_is_watched_on_both(machine):
+    both = Check("peer_copy", peer_copy.PROBE, peer_copy.PROBE.params(), 3600.0, 60.0)
+    eventually(lambda: machine.ask(both).measured)
+    for card in (0, 1):
+        machine.stub.set({f"gpu{card}.utilization": 60})
+        eventually(lambda: "60% busy" in machine.ask(both).detail)
+        machine.stub.set({f"gpu{card}.utilization": 0})
+        eventually(lambda: machine.ask(both).measured)
+    watched: list[int] = []
+    door, watch = machine.doors.gpus, machine.doors.gpus.watched
+    try:
+        object.__setattr__(door, "watched", lambda uuid: watched.append(uuid) or watch(uuid))
+        assert machine.ask(both).measured
+    finally:
+        del door.watched
+    assert len(set(watched)) == 2
 
 
 def test_the_processor_and_checks_that_want_no_card_never_wait_for_one(machine):
@@ -357,6 +377,13 @@ def test_a_proof_of_damage_stands_whoever_came_meanwhile(machine):
     machine.meanwhile(lambda: machine.takes(machine.stranger()))
     got, _ = machine.measure("hangs", (BROKEN,))
     assert (got.outcome, [f.rule for f in got.findings]) == ("failed", ["toy-broken"])
+
+
+def test_any_other_finding_of_a_disturbed_run_is_dropped(machine):
+    machine.idle()
+    machine.meanwhile(lambda: machine.takes(machine.stranger()))
+    got, _ = machine.measure("hangs", (FAILED,))
+    assert (got.skip, got.findings) == (("deferred", "gpu_busy"), ())
 
 
 @pytest.mark.parametrize(

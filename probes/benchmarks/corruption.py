@@ -53,6 +53,7 @@ WRONG = Rule(
     "1. Undo overclocking, undervolting and memory offsets, then `gpu-canary run corruption` again.\n"
     "2. `nvidia-smi -q -d ECC,TEMPERATURE,POWER` and `dmesg | grep -i xid` show memory faults, heat and power loss.\n"
     "3. Mistrust what was trained or rendered since the last good run; if it comes back at stock clocks, replace the card.",
+    proof=True,
 )
 CHANGED = Rule(
     "corruption-reference-differs",
@@ -61,6 +62,7 @@ CHANGED = Rule(
     "1. `gpu-canary run corruption` again: the same wrong bits mean a lasting fault, others a passing one.\n"
     "2. `nvidia-smi -q -d ECC,ROW_REMAPPER` and `dmesg | grep -i xid` show memory faults; undo overclocking.\n"
     "3. If something that decides the bits was changed by hand (cuBLAS, an environment variable), set another `seed:`.",
+    proof=True,
 )
 
 
