@@ -130,8 +130,8 @@ class Gate:
         objection = guard.objection if guard.objection and token.stopped == guard.objection.reason else None
         if objection is None and result.measured:
             objection = _disturbed(watch) or _starved(result, card) or _afterwards(watch)
-        own = {rule.name for rule in check.probe.rules}
-        proved = any(f.severity == "critical" and f.rule in own for f in result.findings)  # no neighbour flips a bit
+        proofs = {rule.name for rule in check.probe.rules if rule.proof}
+        proved = any(found.rule in proofs for found in result.findings)  # no neighbour flips a bit
         evidence = {"idle gate": watch.evidence()} if watch else {}
         if objection is None or proved:
             return replace(result, evidence={**result.evidence, **evidence})
