@@ -74,9 +74,7 @@ class App:
         self.checks = self._named(config)
         self.history.know({name: check.fingerprint for name, check in self.checks.items()})
         self.journal = Journal(self.history, self.history.latest())
-        self.pasts = Pasts(
-            lambda name, limit: self.history.runs(name, limit=limit, measured=True), lambda: accepted.read(self.storage)
-        )
+        self.pasts = Pasts(self._past_runs, lambda: accepted.read(self.storage))
         rules = (*registry.rules(), *(rule for check in self.checks.values() for rule in check.probe.rules))
         self.own = Own(rules, config.grafana_url, self.url)
         self.exposition = Exposition(self._own_blocks, lambda: live_series(self.schedule.running()))
@@ -152,6 +150,9 @@ class App:
         waited = time.time() - self.started
         light = (c for c in self.checks.values() if c.lane == "light")
         return all(self.journal.latest(c.name) or waited > c.timeout for c in light)
+
+    def _past_runs(self, check: str, limit: int) -> list[Result]:
+        return self.history.runs(check, limit=limit, measured=True)
 
     # -- one run --------------------------------------------------------------------------------------------------
 
