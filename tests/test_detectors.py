@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from exporter import detectors
 from exporter.baseline import baseline
 from exporter.detectors import correlation, fast, rank_z, shift, sure
-from tests.performance.shifts import DETECTORS, KINDS, rates, stepped, values
+from tests.performance.shifts import DETECTORS, KINDS, rates, stepped, table, values
 
 NUMBER = 100
 # At most so many of a hundred flat series alarm within 70 runs; at least so many steps of ten per cent are found.
@@ -35,6 +36,12 @@ def test_false_alarms_and_detections_stay_within_the_bounds_that_are_told(name, 
     got = rates(DETECTORS[name], kind, NUMBER, steps=(0.1,))
     assert got.false_alarms <= ALARMS[name][kind]
     assert got.found[0.1] >= FOUND[name][kind]
+
+
+def test_the_page_tells_the_rates_that_are_measured():
+    page = (Path(__file__).parent.parent / "docs" / "verdict.md").read_text(encoding="utf-8")
+    measured = "\n".join(table(200))
+    assert measured in page, "`make bench ARGS=verdict` prints what belongs there"
 
 
 def test_the_verdict_finds_a_step_of_five_per_cent_in_a_quiet_series_at_once():

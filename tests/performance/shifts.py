@@ -83,7 +83,7 @@ def _medians(kind: str, rng: random.Random, repeats: int) -> list[float]:
 def table(number: int) -> Iterator[str]:
     """The table of docs/verdict.md, in percent."""
     yield f"{'detector':28} {'false alarms':22} {'+5 % found':22} {'+10 % found':22} delay"
-    yield f"{'':28} {3 * (' / '.join(KINDS) + '     ')}"
+    yield f"{'':28} {3 * (' / '.join(KINDS) + '     ')}".rstrip()
     for name, detector, repeats in [(n, d, 1) for n, d in DETECTORS.items()] + [("verdict", detectors.shift, 3)]:
         got = [rates(detector, kind, number, repeats=repeats) for kind in KINDS]
         columns = [[r.false_alarms for r in got], [r.found[0.05] for r in got], [r.found[0.1] for r in got]]
