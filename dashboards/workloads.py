@@ -76,4 +76,19 @@ WORKS = (
         "hertz",
         (("sustained_clock_hertz", "quarter", ("quarter",)),),
     ),
+    Work(
+        "First token",
+        "How long does a small language model with random weights take for its first token?",
+        "s",
+        (("llm_decode_first_token_seconds", "", ("device",)),),
+    ),
+    Work(
+        "Tokens a second",
+        "How many tokens a second does it take in of a prompt, and give of an answer?",
+        "short",
+        (
+            ("llm_decode_prefill_tokens_per_second", "prompt", ("device",)),
+            ("llm_decode_decode_tokens_per_second", "answer", ("device",)),
+        ),
+    ),
 )

@@ -17,6 +17,7 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "corruption",
         "command",
         "sustained",
+        "llm_decode",
     ),
     "services": ("http", "log_tail"),
     "pipelines": (),
