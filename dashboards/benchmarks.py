@@ -11,6 +11,7 @@ from dashboards.findings import CHECK, chosen, of_family, what_is_wrong
 from dashboards.lines import bounded, stepped
 from dashboards.links import from_row, from_series
 from dashboards.panels import BAD, GOOD, NONE, WARN, Column, Panel, Query, series, steps, table, words
+from dashboards.programs import programs
 from dashboards.verdicts import CONDITIONS_CHANGED, FAMILY, band, history, verdicts
 from dashboards.workloads import WORKS
 
@@ -62,6 +63,7 @@ SPEEDS = (
     Speed("Convolution", "convolution", "flops_per_second", "flops", ("device", "layer", "dtype")),
     Speed("Memory", "memory_copy", "bytes_per_second", "Bps", ("device",)),
     Speed("Bus", "host_copy", "bytes_per_second", "Bps", ("device", "direction"), beside="link_bytes_per_second"),
+    Speed("Between cards", "peer_copy", "bytes_per_second", "Bps", ("device", "direction")),
 )
 
 
@@ -226,6 +228,7 @@ BOARD = Board(
         Row("Against target and best", tuple(newest(speed) for speed in SPEEDS)),
         Row("Over time", tuple(over_time(speed) for speed in SPEEDS), collapsed=True),
         Row("Whole pieces of work", tuple(work.panel() for work in WORKS)),
+        Row("Programs of your own", programs(MINE)),
         Row("Does it run?", (*freshness(), *skips_and_cost())),
         Row("Conditions of the runs", conditions(), collapsed=True),
     ),

@@ -26,6 +26,7 @@ REASONS = {
     "no_gpu": "no GPU",
     "no_device": "no such device",
     "not_configured": "not configured",
+    "no_generator": "no generator configured",
     "unsupported": "the device does not support it",
     "gpu_busy": "the GPU is at work",
     "quiet_hours": "quiet hours",

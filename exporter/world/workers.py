@@ -181,7 +181,8 @@ class Launcher:
         if isinstance(rss, int):
             evidence["worker memory"] = f"peak RSS {rss / MIB:.0f} MiB"
         evidence.update(load.evidence())
-        return replace(end, data={**end.data, "conditions": load.conditions(), "evidence": evidence})
+        seen: dict[str, Json] = {"conditions": load.conditions(), "evidence": evidence, "card": load.numbers()}
+        return replace(end, data={**end.data, **seen})
 
     def _judge(self, failure: Failure, child: Child, interpreter: Interpreter) -> Exception:
         if failure.missing == "torch":
