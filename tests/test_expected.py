@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from exporter.metrics import CheckSeries
 from exporter.registry import load as registry
 from exporter.result import Check, Latest, Result
 from probes.api import Measurement
+from tests.test_demo import at, scene, subject
 
 GIB = 2**30
 SHEETS = 1.15  # boards boost above the nominal clock: an RTX 5070 was measured at 1.11
@@ -285,3 +287,20 @@ def test_references_are_ranges_of_known_cards() -> None:
     for reference in table().references:
         assert 0 < reference.low <= reference.high
         assert reference.card in models | {""}
+
+
+# -- where people meet it ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("host", "known"), [("workstation", True), ("render-1", False)])
+def test_the_demo_shows_it_for_the_card_that_the_table_knows(host: str, known: bool) -> None:
+    ratios = [e.ratio for e in at(subject(scene("healthy"), host, "matmul"), 0).expectations]
+    assert len(ratios) == (2 if known else 0)  # bf16 and fp16
+    assert all(LEAST < ratio < 1.15 for ratio in ratios)
+
+
+def test_it_is_beside_the_probes_wherever_they_are_installed() -> None:
+    assert FILE.parent.name == "benchmarks"
+    assert FILE.is_file()
+    packages = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "probes" in packages["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
