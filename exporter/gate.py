@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from exporter.config.gate import Gate as Manners
@@ -19,7 +19,7 @@ from exporter.world.busy import busy
 from exporter.world.real import Doors, RealWorld
 from exporter.world.token import Token
 from exporter.world.watch import Watch
-from probes.api import GIB, MIB, Aborted, Skipped, SubjectFailed, card_of
+from probes.api import GIB, MIB, Aborted, Skipped, SubjectFailed, cards_of
 from probes.rules import WORKER_OUT_OF_MEMORY
 from probes.stops import GateReason
 from probes.world.gpus import Gpu
@@ -56,13 +56,16 @@ class Gate:
             return execute()
         try:
             objection = self.forbidden() or self.asked(token)
-            card = self._card(check, token) if check.probe.needs.idle and not objection else None
+            cards = self._cards(check, token) if check.probe.needs.idle and not objection else ()
         except Aborted:
             return execute()  # the run says itself why it ended
         if objection:
             return _put_off(check, objection)
-        if card is None:
-            return self._attended(check, token, execute)
+        return self._on(check, token, execute, cards) if cards else self._attended(check, token, execute)
+
+    def _on(self, check: Check, token: Token, execute: Callable[[], Result], cards: Sequence[Gpu]) -> Result:
+        """The run under our eyes on each of its cards, or why one of them is not free for it."""
+        card, *others = cards
         needed = NEEDED_ON_LARGE if (card.memory_total or 0) >= LARGE else NEEDED
         idle = self._doors.gpus.idle(card.uuid, needed)
         why = f"{idle.reason}{' (gate=weak: its processes cannot be told)' if idle.weak else ''}"
@@ -75,7 +78,8 @@ class Gate:
         with self._doors.gpus.watched(card.uuid) as watch:
             if watch is None:
                 return _put_off(check, Objection("gpu_busy", "nobody can watch the card: NVML does not answer"))
-            return self._attended(check, token, execute, watch, card)
+            inside = (lambda: self._on(check, token, execute, others)) if others else execute
+            return self._attended(check, token, inside, watch, card)
 
     def forbidden(self) -> Objection | None:
         """What the machine's owner said: quiet hours, or the lock file."""
@@ -102,14 +106,13 @@ class Gate:
                 return Objection("service_busy", said)
         return None
 
-    def _card(self, check: Check, token: Token) -> Gpu | None:
-        device, gpu = getattr(check.params, "device", "auto"), getattr(check.params, "gpu", "")
+    def _cards(self, check: Check, token: Token) -> Sequence[Gpu]:
         try:
             world = RealWorld(self._doors, token)
-            uuid = card_of(world, device, gpu)
-            return next((card for card in world.gpus().gpus if card.uuid == uuid), None)
+            wanted = cards_of(world, check.params)
+            return [card for card in world.gpus().gpus if card.uuid in wanted]
         except (Skipped, SubjectFailed):
-            return None
+            return ()
 
     def _attended(
         self,

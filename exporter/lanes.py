@@ -165,8 +165,8 @@ def lanes_of(check: Check, uuid_of: Callable[[str], str] = str) -> frozenset[str
     `uuid_of` makes one name of a card's index and its uuid; it answers "" while it does not know.
     """
     if check.lane == "gpu":
-        card = getattr(check.params, "gpu", "") or "0"
-        return frozenset({f"gpu:{uuid_of(card) or card}"})
+        cards = filter(None, (getattr(check.params, "gpu", "") or "0", getattr(check.params, "peer", "")))
+        return frozenset(f"gpu:{uuid_of(card) or card}" for card in cards)
     return frozenset({check.lane})
 
 

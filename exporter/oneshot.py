@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 from exporter import runner
 from exporter.baseline import NOTHING, Past
@@ -13,7 +14,7 @@ from exporter.result import Check, Outcome, Result
 from exporter.world.claims import claimed
 from exporter.world.real import Doors, RealWorld
 from exporter.world.token import Token
-from probes.api import Aborted, Finding, Json, Skipped, SubjectFailed, card_of
+from probes.api import Aborted, Finding, Json, Skipped, SubjectFailed, cards_of
 from probes.rules import DEADLINE_MISSED
 
 
@@ -41,22 +42,22 @@ def _run(
     world = RealWorld(doors, token, previous)
     if not check.probe.needs.idle:
         return runner.run(check, world, token, redact)
-    card = _card(check, world)
-    with claimed(card, check.name, doors.places.locks) as holder:
-        if holder:
-            detail = f"{'the card' if card else 'the processor'} is measured by {holder}"
-            return Result(
-                check.name, check.probe.name, time.time(), 0.0, "skipped", skip=("deferred", "other_run"), detail=detail
-            )
+    with ExitStack() as claims:
+        for card in _cards(check, world) or ("",):
+            holder = claims.enter_context(claimed(card, check.name, doors.places.locks))
+            if holder:
+                what = f"{'the card' if card else 'the processor'} is measured by {holder}"
+                skip = ("deferred", "other_run")
+                return Result(check.name, check.probe.name, time.time(), 0.0, "skipped", skip=skip, detail=what)
         return runner.run(check, world, token, redact)
 
 
-def _card(check: Check, world: RealWorld) -> str:
-    """The card whose turn this run takes; what is wrong with it is for the run itself to report."""
+def _cards(check: Check, world: RealWorld) -> Sequence[str]:
+    """The cards whose turn this run takes; what is wrong with them is for the run itself to report."""
     try:
-        return card_of(world, getattr(check.params, "device", "auto"), getattr(check.params, "gpu", ""))
+        return cards_of(world, check.params)
     except (Skipped, SubjectFailed, Aborted):
-        return ""
+        return ()
 
 
 def late(check: Check, seconds: float) -> Result:

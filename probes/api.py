@@ -28,7 +28,7 @@ from probes.facts import (
     Rule,
     Severity,
 )
-from probes.measuring import BenchmarkParams, benchmark, card_of, facts_of
+from probes.measuring import BenchmarkParams, benchmark, card_of, cards_of, facts_of
 from probes.params import Bytes, Duration, P, Params, Regex, Secret, parse_duration
 from probes.rules import HOUSE_RULES
 from probes.stops import Aborted, Blind, Deferred, NotApplicable, Skipped, SubjectFailed
@@ -75,6 +75,7 @@ __all__ = [
     "World",
     "benchmark",
     "card_of",
+    "cards_of",
     "facts_of",
     "recorded",
 ]

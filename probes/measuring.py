@@ -44,8 +44,9 @@ def benchmark(
     told: what a `data` row of the worker means, as facts. card_only: it is about a card, so that the CPU is measured only
     where that was asked for; NotApplicable(no_gpu) where there is no card.
     """
-    card = card_of(world, "cuda" if card_only and params.device == "auto" else params.device, params.gpu)
-    rows = world.worker(worker, params.model_dump(mode="json"), interpreter=params.interpreter, gpu=card)
+    cards = cards_of(world, params, card_only=card_only)
+    card = cards[0] if cards else ""
+    rows = world.worker(worker, params.model_dump(mode="json"), interpreter=params.interpreter, gpu=",".join(cards))
     for fact in facts_of(rows, metrics, told=told):
         yield fact
         on_cpu = isinstance(fact, Conditions) and fact.values.get("device") == "cpu" and params.device != "cpu"
@@ -105,6 +106,20 @@ def card_of(world: World, device: str, wanted: str) -> str:
     if card is None and device == "cuda" and not seen.pci:
         raise NotApplicable("no_gpu", "this machine has no GPU; `device: cpu` measures the processor")
     return card.uuid if card else ""
+
+
+def cards_of(world: World, params: Params, *, card_only: bool = False) -> tuple[str, ...]:
+    """The uuids of all cards that a benchmark with these params uses: its `gpu`, and its `peer` where it has one.
+
+    Empty for the CPU, and as `card_of`, which raises for each of them.
+    """
+    device, peer = getattr(params, "device", "auto"), getattr(params, "peer", "")
+    device = "cuda" if device == "auto" and (card_only or peer) else device
+    card = card_of(world, device, getattr(params, "gpu", ""))
+    beside = card_of(world, device, peer) if peer else ""
+    if card and card == beside:
+        raise NotApplicable("no_device", f"card {peer} is its own peer; name another one")
+    return tuple(filter(None, (card, beside)))
 
 
 def _object(value: Json) -> Mapping[str, Json]:

@@ -104,6 +104,11 @@ def test_a_bare_machine_gets_a_calm_config_that_waits_for_torch() -> None:
     assert benchmarked(bare) == "auto"
 
 
+def test_two_cards_are_also_measured_against_each_other() -> None:
+    named = [set(checks(discover(Survey(directories={"root": "/"}, gpu=True, cards=cards)))) for cards in (1, 2)]
+    assert named[1] - named[0] == {"peer_copy"}
+
+
 def test_where_torch_is_neither_there_nor_wanted_nothing_asks_for_it(tmp_path: Path) -> None:
     bare = Survey(directories={"root": "/"}, torch=False)
     assert checks(discover(bare)) == ["platform", "disk", "host"]

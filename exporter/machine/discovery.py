@@ -78,7 +78,8 @@ def _hardware(found: Survey) -> Iterator[Entry]:
 
 def _benchmarks(found: Survey) -> Iterator[Entry]:
     of_a_card = CARD_BENCHMARKS if found.gpu else ()
-    for probe in (*BENCHMARKS, *of_a_card) if found.torch else ():
+    of_cards = ("peer_copy",) if found.cards > 1 else ()
+    for probe in (*BENCHMARKS, *of_a_card, *of_cards) if found.torch else ():
         yield {"probe": probe, "interpreter": benchmarked(found)}
 
 

@@ -77,6 +77,7 @@ UNPAIRED = {
     ("gpucanary-benchmarks", "Convolution: newest against target and best"): SPREAD,
     ("gpucanary-benchmarks", "Memory: newest against target and best"): SPREAD,
     ("gpucanary-benchmarks", "Bus: newest against target and best"): SPREAD,
+    ("gpucanary-benchmarks", "Between cards: newest against target and best"): SPREAD,
 }
 
 RETENTION_DAYS = 30  # the longest range a panel may look back; docker-compose.yml says how long Prometheus keeps
