@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from exporter import injection
 from exporter.app import App
 from exporter.baseline import NOTHING, WINDOW
+from exporter.cli import main
 from exporter.config import Config, Storage
 from exporter.history import History, recall
 from exporter.machine import Machine
@@ -20,8 +23,9 @@ from exporter.redaction import Redactor
 from exporter.registry import NoParams, Registry
 from exporter.result import Check, Latest, Result, Target
 from exporter.world.token import Token
-from probes.api import Fact, Identity, Needs, Probe, World
+from probes.api import Fact, Identity, Measurement, Needs, Probe, World
 from tests.checks import SPEED, check, eventually, quiet, result
+from tests.conftest import TORCH_PYTHON
 
 LABELS = {"path": "/a"}
 values: list[float] = []
@@ -208,3 +212,32 @@ def test_a_history_that_cannot_be_read_is_no_past(tmp_path, content):
         path.write_bytes(content)
     assert recall(path, "toy", 10) == []
     assert list(tmp_path.iterdir()) == ([path] if content is not None else [])
+
+
+@pytest.mark.torch
+def test_a_hand_run_is_judged_by_history_and_leaves_it_alone(tmp_path, capsys):
+    def hand_run(*flags: str) -> dict[str, Any]:
+        params = [f"--param={name}" for name in ("device=cpu", "size=64", "seconds=50ms")]
+        where = [f"--interpreter={TORCH_PYTHON}", f"--storage.path={tmp_path}"]
+        main(["run", "matmul", "--json", *params, *where, *flags])
+        (told,) = json.loads(capsys.readouterr().out)
+        assert told["outcome"] in ("ok", "degraded"), told
+        return told
+
+    path = tmp_path / "history.sqlite"
+    assert hand_run("--record")["comparisons"][0]["state"] == "too_few_runs"
+    (real,) = recall(path, "matmul", 10)
+    (m,) = real.measurements
+    begun = real.started - 30 * 3600
+    fast = [Measurement(m.metric, m.value * (20 + n % 3 / 10), m.labels) for n in range(20)]
+    store(
+        tmp_path,
+        *(replace(real, started=begun + n * 3600, measurements=(fast[n],)) for n in range(20)),
+        *(replace(real, started=begun + n * 3600) for n in range(20, 22)),
+    )
+    told = hand_run()
+    (compared,) = told["comparisons"]
+    assert (compared["state"], compared["labels"]) == ("regressed", {"dtype": "fp32", "device": "cpu"})
+    assert compared["shift"] == pytest.approx(-0.95, abs=0.04)
+    assert "regressed" in [finding["rule"] for finding in told["findings"]]
+    assert len(recall(path, "matmul", 100)) == 23
