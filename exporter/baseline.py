@@ -104,10 +104,17 @@ def judged_metrics(check: Check) -> dict[str, Better]:
     return {m.name: m.better for m in check.probe.metrics if m.better is not None and m.kind == "gauge"}
 
 
-def remembered(result: Result, metrics: Collection[str]) -> Run:
-    """What to keep of a measured run."""
-    values = {(m.metric, m.labels): m.value for m in result.measurements if m.metric in metrics}
-    return Run(result.started, result.identity, result.conditions, values, frozenset(strains(result)))
+def remembered(result: Result, metrics: Collection[str], before: Run | None = None) -> Run:
+    """What to keep of a measured run. What is as in the run before is kept once: that is nearly all but the numbers."""
+    keys = {key: key for key in before.values} if before else {}
+    measured = [(m.metric, m.labels, m.value) for m in result.measurements if m.metric in metrics]
+    values = {keys.get((metric, labels), (metric, labels)): value for metric, labels, value in measured}
+    identity, conditions, strained = result.identity, result.conditions, frozenset(strains(result))
+    if before is not None:
+        identity = before.identity if before.identity == identity else identity
+        conditions = before.conditions if before.conditions == conditions else conditions
+        strained = before.strains if before.strains == strained else strained
+    return Run(result.started, identity, conditions, values, strained)
 
 
 def strains(result: Result) -> list[str]:

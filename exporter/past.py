@@ -43,8 +43,9 @@ class Pasts:
             kept = self._kept.get(check.name)
             if kept is not None and _same(kept, fresh):
                 return self._counted(check.name, kept)
-        read = [remembered(run, fresh.metrics) for run in self._read(check.name, WINDOW) if run.measured]
-        fresh.runs.extend(read)
+        for run in self._read(check.name, WINDOW):
+            if run.measured:
+                _remember(fresh, run)
         with self._lock:
             self._kept[check.name] = fresh
             return self._counted(check.name, fresh)
@@ -59,12 +60,16 @@ class Pasts:
         with self._lock:
             kept = self._kept.get(result.check)
             if kept is not None and result.measured and all(run.started != result.started for run in kept.runs):
-                kept.runs.append(remembered(result, kept.metrics))
+                _remember(kept, result)
 
     def forget(self, check: str) -> None:
         """The check was removed."""
         with self._lock:
             self._kept.pop(check, None)
+
+
+def _remember(kept: _Kept, result: Result) -> None:
+    kept.runs.append(remembered(result, kept.metrics, kept.runs[-1] if kept.runs else None))
 
 
 def _fresh(check: Check) -> _Kept:

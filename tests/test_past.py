@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +136,32 @@ def test_a_past_is_bounded_and_made_of_measured_runs():
     kept = pasts.of(BENCH).runs
     assert len(kept) == WINDOW
     assert [round(next(iter(r.values.values()))) for r in kept[-4:]] == [100, 7, 7, 7]
+
+
+def test_thirty_benchmarks_with_full_pasts_take_less_than_four_mebibytes():
+    """Of the sixty that the exporter may take. Read as from disk: no two runs share a text."""
+    conditions = {name: f"{name} of this machine" for name in ("driver", "torch", "cuda", "python", "executable")}
+
+    def read(name: str, limit: int) -> list[Result]:
+        run = json.dumps(
+            result(
+                name,
+                identity=IDENTITY,
+                conditions=conditions,
+                measurements=[SPEED(1.0, path=str(n)) for n in range(6)],
+            ).to_dict()
+        )
+        return [replace(Result.from_dict(json.loads(run)), started=float(n)) for n in range(limit)]
+
+    pasts = Pasts(read)
+    pasts.of(replace(BENCH, name="the first of a process is not counted"))
+    tracemalloc.start()
+    for number in range(30):
+        assert len(pasts.of(replace(BENCH, name=f"bench-{number}")).runs) == WINDOW
+    gc.collect()
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 4 * 2**20
 
 
 def test_a_run_is_in_its_past_once():
