@@ -70,6 +70,17 @@ def test_a_worker_that_outlives_its_exporter_does_not_keep_the_card(tmp_path):
         sleeper.wait()
 
 
+def test_runs_of_one_process_share_a_card_and_only_the_last_of_them_lets_go(tmp_path):
+    with claimed("", "matmul", str(tmp_path)), claimed("", "memory_copy", str(tmp_path)) as holder:
+        assert holder == ""  # its own lanes keep them apart where that matters
+    with claimed("", "matmul", str(tmp_path)):
+        with claimed("", "memory_copy", str(tmp_path)):
+            pass
+        asked = "from exporter.world.claims import claimed; import sys\nwith claimed('', 'x', sys.argv[1]) as who: print(who)"
+        told = subprocess.check_output([sys.executable, "-c", asked, str(tmp_path)], cwd=ROOT, text=True, timeout=60)
+        assert f"process {os.getpid()}" in told
+
+
 def test_the_file_of_another_user_is_enough_to_take_turns(tmp_path):
     with claimed(CARD, "matmul", str(tmp_path)):
         pass

@@ -13,7 +13,9 @@ import re
 import stat
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,32 +29,49 @@ FOLDERS = (
 NOTE_BYTES = 1024
 
 
+_ours: Counter[tuple[str, str]] = Counter()  # how many runs of this process hold a card; its lanes keep those apart
+_files: dict[tuple[str, str], int] = {}
+_lock = threading.Lock()
+
+
 @contextmanager
 def claimed(card: str, check: str, folder: str = "") -> Iterator[str]:
     """Hold the card (a uuid, "" for the processor) while the block runs. Yields "" when it is ours, else who has it.
 
     Where no folder takes the file there is nobody to agree with: the run goes on, and the log says so.
     """
-    fd = (
-        None
-        if sys.platform == "win32"
-        else _open(folder, f"gpu-canary-{re.sub('[^A-Za-z0-9-]', '_', card) or 'cpu'}.lock")
-    )
-    if fd is None:
-        yield ""
-        return
-    import fcntl
-
+    name = f"gpu-canary-{re.sub('[^A-Za-z0-9-]', '_', card) or 'cpu'}.lock"
+    holder = _take(folder, name, check)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield _holder(fd)
-            return
-        _write(fd, {"pid": os.getpid(), "check": check, "since": time.time()})
-        yield ""
+        yield holder
     finally:
-        os.close(fd)
+        if not holder:
+            _leave(folder, name)
+
+
+def _take(folder: str, name: str, check: str) -> str:
+    with _lock:
+        fd = None if _ours[folder, name] or sys.platform == "win32" else _open(folder, name)
+        if fd is not None and sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _holder(fd)
+                os.close(fd)
+                return holder
+            _write(fd, {"pid": os.getpid(), "check": check, "since": time.time()})
+            _files[folder, name] = fd
+        _ours[folder, name] += 1
+        return ""
+
+
+def _leave(folder: str, name: str) -> None:
+    with _lock:
+        _ours[folder, name] -= 1
+        if not _ours[folder, name] and (folder, name) in _files:
+            os.close(_files.pop((folder, name)))
 
 
 def _open(folder: str, name: str) -> int | None:
