@@ -91,4 +91,25 @@ WORKS = (
             ("llm_decode_decode_tokens_per_second", "answer", ("device",)),
         ),
     ),
+    Work(
+        "Parts of a denoising step",
+        "How long do one layer of a video transformer and one decode of its VAE take? Not the time of a whole video.",
+        "s",
+        (
+            ("diffusion_step_layer_seconds", "a layer", ("size", "device")),
+            ("diffusion_step_decode_seconds", "a decode", ("size", "device")),
+        ),
+    ),
+    Work(
+        "VRAM of a denoising step",
+        "What is the most VRAM that one layer of a video transformer, or one decode of its VAE, holds?",
+        "bytes",
+        (("diffusion_step_peak_memory_bytes", "", ("part", "size")),),
+    ),
+    Work(
+        "Energy of a denoising step",
+        "How much energy does one layer of a video transformer, or one decode of its VAE, take?",
+        "joule",
+        (("diffusion_step_energy_joules", "", ("part", "size")),),
+    ),
 )

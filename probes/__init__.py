@@ -18,6 +18,7 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "command",
         "sustained",
         "llm_decode",
+        "diffusion_step",
     ),
     "services": ("http", "log_tail"),
     "pipelines": (),
