@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from exporter.commands.test_performance import example
+from exporter.config import load as load_config
 from exporter.history import recall
 from exporter.registry import load as registry
 from exporter.result import Check, Comparison, Expectation, Result
@@ -258,11 +261,36 @@ def test_without_a_generator_it_is_skipped_plainly_and_nothing_stands_in(tmp_pat
     assert "video_720p" in out
     code, out, _ = gpu_canary(tmp_path, *PERFORMANCE, "--config.file", file, "--json")
     assert json.loads(out) == {
-        "check": "video_720p",
+        "check": "command:video_720p",
         "outcome": "skipped",
         "reason": "no generator configured",
         "results": [],
     }
+
+
+@pytest.mark.parametrize("resolution", ["720p", "1080p"])
+def test_the_example_that_it_prints_is_a_config(tmp_path: Path, resolution: str) -> None:
+    file = written(tmp_path, example(resolution))
+    (check,) = load_config(Path(file), registry().probes).checks
+    assert (check.name, check.probe.name) == (f"command:video_{resolution}", "command")
+    assert [target.at_most for target in check.targets] == [{"720p": 540, "1080p": 1020}[resolution], 12e9]
+
+
+def test_a_check_without_a_command_is_no_generator_either(tmp_path: Path) -> None:
+    file = written(tmp_path, "checks: [{name: video_720p, probe: command}]")
+    code, out, _ = gpu_canary(tmp_path, *PERFORMANCE, "--config.file", file)
+    assert (code, out.splitlines()[0]) == (0, "skipped: no generator configured")
+
+
+def test_a_generator_is_timed_by_its_own_program(tmp_path: Path) -> None:
+    (tmp_path / "generate.py").write_text("import sys; assert sys.argv[1:] == ['--resolution', '720p']")
+    text = example("720p").replace("/path/to/it", str(tmp_path)).replace("[python,", f"[{sys.executable},")
+    text = text.replace(", {metric: peak_vram_bytes, at_most: 12GB}", "")  # there is no card here
+    code, out, _ = gpu_canary(tmp_path, *PERFORMANCE, "--config.file", written(tmp_path, text), "--json")
+    (target,) = json.loads(out)["targets"]
+    assert (target["series"], target["target"]) == ("wall_seconds", "at most 9 min")
+    assert (target["met"], target["runs"]) == (3, 3)
+    assert code == int(target["variation_ratio"] > 0.10)
 
 
 @pytest.mark.torch
