@@ -27,13 +27,13 @@ def bench(kit, params):
     rows, began = os.path.join(os.getcwd(), ROWS), time.time()
     at = kit.clock()
     outputs, code, peak, why = execute(kit, params, environment(params, rows))
-    wall = kit.clock() - at
+    wall, figures, missing = kit.clock() - at, {}, {}
     text, errors = (bytes(output).decode("utf-8", "replace") for output in outputs)
-    figures, missing = {}, {}
     file = params["file"] and os.path.join(params["directory"] or "", params["file"])
     answer = read(file, began) if file else text
     for name, wanted in params["figures"].items():
-        figures[name], missing[name] = figure(wanted, answer)
+        said = answer if file or wanted["json_path"] else text + "\n" + errors  # progress bars speak on stderr
+        figures[name], missing[name] = figure(wanted, said)
     last = (errors.strip() or text.strip())[-SHOWN:]
     kit.data(code=code, why=why, seconds=wall, peak_rss=peak, head=text[:SHOWN], last=last)
     kit.data(figures=figures, missing=missing, rows=(read(rows, 0.0) or "")[:OWN])
