@@ -135,7 +135,8 @@ class Gate:
             objection = _disturbed(watch) or _starved(result, card) or _afterwards(watch)
         proofs = {rule.name for rule in check.probe.rules if rule.proof}
         proved = any(found.rule in proofs for found in result.findings)  # no neighbour flips a bit
-        evidence = {"idle gate": watch.evidence()} if watch else {}
+        told = (watch.evidence() if watch else "", result.evidence.get("idle gate", ""))  # of two cards, both
+        evidence = {"idle gate": "\n".join(filter(None, told))} if watch else {}
         if objection is None or proved:
             return replace(result, evidence={**result.evidence, **evidence})
         ended = replace(objection, detail=f"stopped after {result.duration:.0f} s: {objection.detail}")
