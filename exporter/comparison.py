@@ -20,6 +20,7 @@ from probes.rules import CONDITIONS_CHANGED, IMPROVED, REGRESSED
 
 MENTIONED = 4  # causes and components that a finding names
 TEXT = 80  # characters of each
+FLOORS = {"_ratio": 0.02, "_celsius": 5.0}  # by unit: a smaller shift is nobody's business, also from nearly nothing
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,17 @@ def compare(result: Result, past: Past) -> tuple[Comparison, ...]:
 
 
 def _compare(result: Result, m: Measurement, better: Better, before: Before) -> Comparison:
-    key = (m.metric, m.labels)
+    key, floor = (m.metric, m.labels), next((f for unit, f in FLOORS.items() if m.metric.endswith(unit)), 0.0)
     values = [*of_series(before.alike, key), m.value]
     if len(values) - FAST >= LEAST:
         changed: list[str] = []
-        base, shift = baseline(values[:-FAST]), detectors.shift(values)
+        base, shift = baseline(values[:-FAST]), detectors.shift(values, floor)
     else:
         previous = of_series(before.previous, key)
         if len(previous) < LEAST:
             return Comparison(*key, "too_few_runs", len(values) - 1)
         base, changed = baseline(previous), before.changed(result)
-        shift = detectors.size(values, base)
+        shift = detectors.size(values, base, floor)
     state = _state(shift, better, "new_conditions" if changed else "ok")
     cause = "; ".join((changed + before.unusual(result))[:MENTIONED]) if shift else ""
     return Comparison(*key, state, base.runs, base.median, base.mad, _deviation(m.value, base), shift, cause)

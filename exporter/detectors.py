@@ -2,6 +2,7 @@
 
 Both take the values of comparable runs, oldest first, the newest last. They answer the size of the shift as a part of the
 baseline's median (-0.1: a tenth below it), or 0.0 where there is none. How often they are wrong: docs/verdict.md.
+`floor`: a shift in the metric's own unit that is too small to matter, for values that may be near zero.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ LARGEST_CORRELATION = 0.9
 Z = statistics.NormalDist().inv_cdf(1 - P / 2)
 
 
-def shift(values: Sequence[float]) -> float:
+def shift(values: Sequence[float], floor: float = 0.0) -> float:
     """What either detector says; the sure one measures better."""
-    return sure(values) or fast(values)
+    return sure(values, floor) or fast(values, floor)
 
 
-def fast(values: Sequence[float]) -> float:
+def fast(values: Sequence[float], floor: float = 0.0) -> float:
     """Are the newest three values all farther than three spreads from the median, on the same side?"""
     past, newest = values[-FAST - MOST : -FAST], values[-FAST:]
     if len(past) < LEAST:
         return 0.0
     normal = baseline(past)
-    limit = SPREADS * spread(normal.median, normal.mad)
+    limit = SPREADS * spread(normal, floor)
     away = [value - normal.median for value in newest]
     if min(away) > limit or max(away) < -limit:
         return _part(statistics.median(away), normal.median)
     return 0.0
 
 
-def sure(values: Sequence[float]) -> float:
+def sure(values: Sequence[float], floor: float = 0.0) -> float:
     """Do the newest eight values rank apart from up to sixty before them, by more than chance and two per cent?"""
     past, newest = values[-SURE - MOST : -SURE], values[-SURE:]
     if len(past) < LEAST:
@@ -49,20 +50,20 @@ def sure(values: Sequence[float]) -> float:
     away = statistics.median(newest) - normal.median
     r = correlation(past)
     error = MEDIAN_ERROR * NORMAL * normal.mad * math.sqrt((1 + r) / (1 - r)) / math.sqrt(SURE)
-    if abs(away) <= max(SMALLEST * abs(normal.median), ERRORS * error) or abs(rank_z(past, newest)) <= Z:
+    if abs(away) <= max(SMALLEST * abs(normal.median), floor, ERRORS * error) or abs(rank_z(past, newest)) <= Z:
         return 0.0
     return _part(away, normal.median)
 
 
-def size(values: Sequence[float], other: Baseline) -> float:
+def size(values: Sequence[float], other: Baseline, floor: float = 0.0) -> float:
     """By size alone, against the baseline of other conditions: is the median of the newest three beyond three spreads?"""
     away = statistics.median(values[-FAST:]) - other.median
-    return _part(away, other.median) if abs(away) > SPREADS * spread(other.median, other.mad) else 0.0
+    return _part(away, other.median) if abs(away) > SPREADS * spread(other, floor) else 0.0
 
 
-def spread(median: float, mad: float) -> float:
-    """The standard deviation that a MAD stands for; three of them are never less than two per cent of the median."""
-    return max(NORMAL * mad, SMALLEST * abs(median) / SPREADS)
+def spread(normal: Baseline, floor: float = 0.0) -> float:
+    """The standard deviation that a MAD stands for; three are never less than two per cent of the median, or the floor."""
+    return max(NORMAL * normal.mad, max(SMALLEST * abs(normal.median), floor) / SPREADS)
 
 
 def correlation(values: Sequence[float]) -> float:

@@ -87,6 +87,28 @@ def test_a_metric_where_less_is_better_regresses_upwards():
     assert one(run(120.0, 32), before) == ("regressed", ["regressed"])
 
 
+@pytest.mark.parametrize(
+    ("metric", "usual", "now", "state"),
+    [
+        ("decay_ratio", 0.001, 0.02, "ok"),
+        ("decay_ratio", 0.001, 0.03, "regressed"),
+        ("temperature_celsius", 60.0, 64.0, "ok"),
+        ("temperature_celsius", 60.0, 66.0, "regressed"),
+        ("wall_seconds", 0.001, 0.02, "regressed"),
+    ],
+)
+def test_from_nearly_nothing_a_share_must_move_by_two_points_and_a_temperature_by_five_degrees(
+    metric, usual, now, state
+):
+    def measure(value: float, started: float, conditions: dict[str, str] = OLD) -> Result:
+        return replace(run(value, started, conditions), measurements=(Measurement(metric, value, HALF),))
+
+    runs = [*(measure(usual, n) for n in range(20)), measure(now, 20), measure(now, 21)]
+    before = Past([remembered(one, {metric}) for one in runs], {metric: "lower"})
+    assert one(measure(now, 22), before)[0] == state
+    assert one(measure(now, 22, NEW), Past(before.runs[:20], before.better))[0] == state.replace("ok", "new_conditions")
+
+
 def test_too_few_runs_are_no_verdict_and_say_how_many():
     for number in (0, 1, 16):
         (c,) = judge(run(50.0, 99), [], past(*steady(number))).comparisons
