@@ -112,4 +112,14 @@ WORKS = (
         "joule",
         (("diffusion_step_energy_joules", "", ("part", "size")),),
     ),
+    Work(
+        "Disk of the models",
+        "How many bytes a second does the disk of the model directory take and give? direct: past the page cache; kept: the "
+        "memory answered, not the disk.",
+        "Bps",
+        (
+            ("disk_io_write_bytes_per_second", "written", ("cache",)),
+            ("disk_io_read_bytes_per_second", "read", ("cache",)),
+        ),
+    ),
 )

@@ -16,6 +16,7 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "convolution",
         "corruption",
         "command",
+        "disk_io",
         "sustained",
         "llm_decode",
         "diffusion_step",
