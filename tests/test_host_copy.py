@@ -52,7 +52,7 @@ def seen(*cards: dict[str, Any]) -> RecordedWorld:
 def test_a_real_worker_copies_both_ways_where_the_cpu_was_asked_for() -> None:
     values = measured(run(host_copy.PROBE, WorkingWorld(), device="cpu", size="8MiB", seconds="100ms"))
     assert list(values) == BOTH
-    assert all(1e8 < value < 1e13 for value in values.values())
+    assert all(1e6 < value < 1e13 for value in values.values())
 
 
 @pytest.mark.torch

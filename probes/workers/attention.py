@@ -12,7 +12,7 @@ SECONDS = 8.0
 
 def bench(kit, params):
     torch, device = kit.torch(params.get("device", "auto"))
-    dtype = "fp32" if device == "cpu" else "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
+    dtype = native(torch, device)
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
     shapes = params.get("shapes") or list(SHAPES)
     budget = kit.budget(params, SECONDS) / len(shapes)
@@ -32,6 +32,13 @@ def bench(kit, params):
             device=device,
         )
     kit.progress(len(shapes), len(shapes))
+
+
+def native(torch, device):
+    """The number format that such models run in here: bf16 from Ampere on, fp16 on other cards, fp32 on the CPU."""
+    if device == "cpu":
+        return "fp32"
+    return "bf16" if torch.version.cuda is not None and torch.cuda.get_device_capability() >= (8, 0) else "fp16"
 
 
 def attend(torch, query, key, value, causal):
