@@ -122,4 +122,38 @@ WORKS = (
             ("disk_io_read_bytes_per_second", "read", ("cache",)),
         ),
     ),
+    Work(
+        "A training step",
+        "How long does a step of a small fine-tuning take?",
+        "s",
+        (("training_step_step_seconds", "", ("device",)),),
+    ),
+    Work(
+        "VRAM of a training step",
+        "What is the most VRAM that the phases of a step hold?",
+        "bytes",
+        (("training_step_memory_bytes", "", ("phase",)), ("training_step_checkpoint_bytes", "checkpoint", ("device",))),
+    ),
+    Work(
+        "Checkpoints",
+        "How long do writing and reading a checkpoint take?",
+        "s",
+        (
+            ("training_step_checkpoint_save_seconds", "write", ("device",)),
+            ("training_step_checkpoint_load_seconds", "read", ("device",)),
+        ),
+    ),
+    Work(
+        "Loss",
+        "Does the training learn? The mean loss of its last steps as a part of that of its first.",
+        "percentunit",
+        (("training_step_loss_ratio", "", ()),),
+    ),
+    Work(
+        "Model load",
+        "How many bytes a second does a model of the usual format take from the disk to the device? cold: the disk had to be "
+        "asked; warm: the memory had it.",
+        "Bps",
+        (("model_load_bytes_per_second", "", ("cache", "device")),),
+    ),
 )
