@@ -156,4 +156,16 @@ WORKS = (
         "Bps",
         (("model_load_bytes_per_second", "", ("cache", "device")),),
     ),
+    Work(
+        "Largest batch",
+        "How many pictures at once fit into the memory that is free?",
+        "none",
+        (("max_batch_pictures", "", ("device",)),),
+    ),
+    Work(
+        "Left after running out",
+        "Did torch give everything back after it ran out of memory on purpose? Anything but 0 leaks.",
+        "bytes",
+        (("max_batch_left_bytes", "", ()),),
+    ),
 )

@@ -22,6 +22,7 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "llm_decode",
         "diffusion_step",
         "training_step",
+        "max_batch",
     ),
     "services": ("http", "log_tail"),
     "pipelines": (),
