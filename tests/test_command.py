@@ -231,6 +231,11 @@ def test_what_is_left_in_the_background_does_not_hold_the_run_up() -> None:
     assert time.monotonic() - began < 12
 
 
+def test_a_pattern_that_takes_for_ever_ends_with_the_deadline() -> None:
+    facts = ran(f"echo {'a' * 60}b", Machine(4.0), figures={"f": {"regex": "(a+)+$"}})
+    assert rules(facts) == [("command-timeout", "")]
+
+
 # -- plugins ------------------------------------------------------------------------------------------------------
 
 
@@ -348,3 +353,26 @@ def test_where_processes_are_not_told_the_growth_of_the_card_s_use_stands_in() -
 
 def test_without_a_card_there_are_no_numbers_of_one() -> None:
     assert Load(None, "").numbers() == {}
+
+
+class WithCard(Machine):
+    """A machine with one card, on which our own processes hold 5 GB while a worker runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world["gpus"] = {"library": True, "gpus": [{"index": 0, "uuid": "GPU-1"}]}
+        ours = (GpuProcess(7, "compute", 5_000_000_000, ours=True),)
+        looked = Gpu(0, "GPU-1", utilization=0.5, power=200.0, energy=50.0, processes=ours)
+        self.launcher = Launcher(lambda: (), gpus=lambda _: Gpus(True, driver="570", gpus=(looked,)))
+
+
+def test_what_the_card_did_meanwhile_is_measured_with_the_program() -> None:
+    facts = ran('test "$CUDA_VISIBLE_DEVICES" = GPU-1 && sleep 1.2', WithCard())
+    values = measured(facts)
+    assert rules(facts) == []
+    assert values["peak_vram_bytes",] == 5e9
+    assert values["gpu_utilization_ratio",] == 0.5
+    assert values["gpu_power_watts",] == 200
+    assert values["gpu_energy_joules",] == 0  # the counter of this card stands still
+    known = {k: v for f in facts if isinstance(f, Conditions) for k, v in f.values.items()}
+    assert (known["vram_of"], known["driver"]) == ("its processes", "570")

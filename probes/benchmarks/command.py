@@ -84,7 +84,8 @@ def _surroundings(end: Row, torch: str) -> Iterator[Fact]:
             yield metric(value)
     told = {**conditions, "torch": torch, "vram_of": card.get("vram_of", "")}
     yield Conditions({name: str(value) for name, value in told.items() if value})
-    yield from (Evidence(name, str(text)) for name, text in evidence.items() if text)
+    ours = "worker memory"  # of the worker, which is not the program
+    yield from (Evidence(name, str(text)) for name, text in evidence.items() if text and name != ours)
 
 
 def _judge(params: CommandParams, said: Said) -> Iterator[Fact]:
