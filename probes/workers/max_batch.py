@@ -67,7 +67,8 @@ def limited(torch, device, memory):
 def starved(torch, error):
     """Did memory run out, or is something broken?"""
     kinds = tuple(filter(None, (getattr(torch.cuda, "OutOfMemoryError", None), MemoryError)))
-    words = ("out of memory", "can't allocate memory", "alloc_failed")
+    # the last is what cuDNN says when no memory is left for any of its ways
+    words = ("out of memory", "can't allocate memory", "alloc_failed", "unable to find an engine")
     return isinstance(error, kinds) or any(word in str(error).lower() for word in words)
 
 

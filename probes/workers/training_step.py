@@ -48,7 +48,6 @@ def bench(kit, params):
     training.save(path)
     kit.fact("checkpoint_save_seconds", kit.clock() - began, device=device)
     kit.fact("checkpoint_bytes", os.path.getsize(path), device=device)
-    # As text with every bit: JSON knows no NaN.
     kit.data(whole=[loss.hex() for loss in whole], resumed=[loss.hex() for loss in resumed])
     kit.progress(3, 3)
 
@@ -91,10 +90,11 @@ class Training:
         self.text = torch.randn(1, WORDS, TEXT).to(device)
 
     def step(self, after=lambda phase: None):
-        """One step; its loss as a number."""
+        """One step; its loss as a number, which the worker tells with every bit (and JSON knows no NaN)."""
         chosen = self.torch.randperm(PICTURES, generator=self.generator)[:BATCH].to(self.device)
         pictures, noise = self.pictures[chosen], self.noise[chosen]
-        with self.torch.autocast(self.device, self.torch.bfloat16, enabled=self.device == "cuda"):
+        half = self.device == "cuda" and self.torch.cuda.get_device_capability() >= (8, 0)
+        with self.torch.autocast(self.device, self.torch.bfloat16, enabled=half):
             said = self.model(0.7 * pictures + 0.7 * noise, self.text)
         loss = ((said.float() - noise) ** 2).mean()
         after("forward")
