@@ -54,14 +54,8 @@ def layer(torch, device, kind, frames, height, width):
     prompt = torch.randn(1, TEXT, WIDTH, device=device, dtype=kind)
     cos, sin = positions(torch, device, kind, frames, height, width)
 
-    def heads(y):
-        return y.view(1, -1, HEADS, WIDTH // HEADS).transpose(1, 2)
-
     def norm(y):
         return functional.layer_norm(y, (WIDTH,))
-
-    def root(y):
-        return y * (y.pow(2).mean(-1, keepdim=True) + 1e-6).rsqrt()  # torch has one of its own only from 2.4 on
 
     def turned(y):
         even, odd = y[..., 0::2], y[..., 1::2]
@@ -81,6 +75,15 @@ def layer(torch, device, kind, frames, height, width):
         return z + functional.linear(hidden, down) * shifts[5]
 
     return work
+
+
+def heads(y):
+    return y.view(1, -1, HEADS, WIDTH // HEADS).transpose(1, 2)
+
+
+def root(y):
+    """RMS norm; torch has one of its own only from 2.4 on."""
+    return y * (y.pow(2).mean(-1, keepdim=True) + 1e-6).rsqrt()
 
 
 def positions(torch, device, kind, frames, height, width):
