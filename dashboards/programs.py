@@ -42,11 +42,15 @@ def programs(mine: str) -> list[Panel]:
         height=7,
         empty="No check of the probe `command` has measured anything.",
     )
+    return [newest, *_changes(mine, checks)]
+
+
+def _changes(mine: str, checks: str) -> list[Panel]:
+    """Time and figures over the runs."""
     wall, figure = (chosen(f"gpucanary_command_{name}", mine) for name in ("wall_seconds", "figures"))
     bound = chosen("gpucanary_target_upper", mine, 'metric="wall_seconds"')
     most = f"{bound} and on ({CHECK}) {checks}"
     return [
-        newest,
         stepped(
             series(
                 "Time of your programs",

@@ -43,6 +43,7 @@ from probes.api import Probe
 log = logging.getLogger("gpu_canary")
 
 WORKER_LANES = 2
+Told = tuple[Maintenance | None, tuple[Injection, ...]]  # what files say of now; a scrape waits for no disk
 NEEDS_RESTART = ("web", "storage", "log", "grafana_url")
 
 
@@ -78,8 +79,7 @@ class App:
         self.pasts = Pasts(self._past_runs, lambda: accepted.read(self.storage))
         rules = (*registry.rules(), *(rule for check in self.checks.values() for rule in check.probe.rules))
         self.own = Own(rules, config.grafana_url, self.url)
-        nothing: tuple[Maintenance | None, tuple[Injection, ...]] = (None, ())
-        self._told = Lately(lambda: (self.maintenance(), self.injected()), nothing)  # a scrape waits for no disk
+        self._told: Lately[Told] = Lately(lambda: (self.maintenance(), self.injected()), (None, ()))
         self.exposition = Exposition(self._own_blocks, lambda: live_series(self.schedule.running()))
         lanes = Lanes({"light": light_slots(self.checks.values()), "worker": WORKER_LANES})
         self.schedule = Schedule(

@@ -24,9 +24,8 @@ def test_what_is_measured_is_the_product_of_two_different_random_matrices(dtype:
         "matmul",
         f"""
 multiply = product(torch, {dtype!r}, 64, "cpu")
-left, right = (cell.cell_contents for cell in multiply.__closure__ if getattr(cell.cell_contents, "shape", ()) == (64, 64)
-               and cell.cell_contents.dtype == getattr(torch, TYPES[{dtype!r}][0])
-               and bool(cell.cell_contents.double().std() > 0.5))
+held = dict(zip(multiply.__code__.co_freevars, (cell.cell_contents for cell in multiply.__closure__)))
+left, right = held["left"], held["right"]
 found = multiply()
 found = (found[0] if isinstance(found, tuple) else found).double()
 expected = left.double() @ right.t().double() if {dtype == "fp8"} else left.double() @ right.double()

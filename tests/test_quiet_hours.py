@@ -81,7 +81,7 @@ def test_the_gate_says_what_is_wrong_with_it():
     said = str(caught.value)
     assert "gate.timezone: 'Mars/Olympus' is no time zone" in said
     assert (
-        "gate.lock: unknown key; expected one of busy, lock_file, quiet_hours, timezone; did you mean lock_file?"
+        "gate.lock: unknown key; expected one of busy, device_budget, lock_file, quiet_hours, timezone; did you mean lock_file?"
         in said
     )
     assert "gate.busy[0].url: a URL starts with http:// or https://" in said

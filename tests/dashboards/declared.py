@@ -46,7 +46,6 @@ UNSHOWN: dict[str, str] = {
     **LEFT_OUT,
     "gpucanary_cleanup_runs_total": "a count of looks; what it is for is the next one",
     "gpucanary_cleanup_removed_bytes_total": "nothing, unless an exporter was killed in the middle of a benchmark",
-    "gpucanary_host_copy_link_ratio": "both its parts are on the bus's panel of the benchmarks",
 }
 
 # Panels whose colours begin at an alert's number: the numbers must be in that alert's expression.
