@@ -16,12 +16,9 @@ from exporter.shipped import ALERTS
 from tests.nvml import MIB, UUIDS, Stub, build_stub
 from tests.process import Exporter
 from tests.scrape import value
+from tests.stack.fleet import INBOX, RULES
 from tests.stack.servers import Asked, Webhook, alertmanager, host, prometheus, until, webhook
 
-RULES = tuple(
-    ALERTS / f"{name}.yml" for name in ("gpucanary", "environment", "hardware", "benchmarks", "services", "peers")
-)
-INBOX = "http://exporter:19835/api/v1/inbox"
 CONFIG = """
 grafana_url: http://grafana.example:3000
 checks:

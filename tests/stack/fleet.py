@@ -16,6 +16,7 @@ from exporter.shipped import ALERTS
 from tests.process import ROOT, free_port
 from tests.stack.servers import Asked, alertmanager, host, prometheus, until
 
+INBOX = "http://exporter:19835/api/v1/inbox"  # where the default file sends what nobody else takes
 RULES = tuple(
     ALERTS / f"{name}.yml" for name in ("gpucanary", "environment", "hardware", "benchmarks", "services", "peers")
 )
@@ -49,7 +50,7 @@ def watched(folder: Path, *flags: str, interval: str = "1s") -> Iterator[Asked]:
     """The demo, scraped as its service discovery says, under our rules, with Alertmanager and its inbox behind it."""
     with demo(folder, *flags) as hosts:
         inbox = f"http://{hosts[0]['targets'][0]}/api/v1/inbox"
-        text = (ALERTS / "alertmanager.yml").read_text().replace("http://exporter:19835/api/v1/inbox", inbox)
+        text = (ALERTS / "alertmanager.yml").read_text().replace(INBOX, inbox)
         with alertmanager(folder, text) as manager:
             scrape = [
                 {"job_name": "gpu-canary", "static_configs": hosts},
