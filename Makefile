@@ -1,10 +1,10 @@
 # Every target is a command one could type. `make run` and `make test` set up what they need first.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test setup lint types suite containers golden dashboards previews bench docs constraints
+.PHONY: help run demo test setup lint types suite containers golden dashboards previews bench bench-gpu docs constraints
 BIN := .venv/bin
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 run: ## start the exporter (ARGS='--config.file FILE'; TORCH=0: never install torch)
 	@deploy/setup.sh run
@@ -45,6 +45,9 @@ previews: setup ## draw the dashboards of the demo into docs/images/ (minutes; a
 
 bench: setup ## the budgets, measured against blackbox_exporter and prometheus_client on this machine (minutes)
 	$(BIN)/python -m tests.performance $(ARGS)
+
+bench-gpu: setup ## each benchmark against its card's own ceiling, ten runs, into docs/measurements/ (needs a GPU)
+	$(BIN)/python -m tests.performance.device $(ARGS)
 
 docs: setup ## write docs/reference.md and docs/commands.md anew
 	$(BIN)/python docs/build.py

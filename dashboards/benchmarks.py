@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 from dashboards.board import INSTANCE, JOB, Board, Row, checks_of
 from dashboards.conditions import DRIVER_CHANGED, TORCH_CHANGED
+from dashboards.expectations import expectations
 from dashboards.findings import CHECK, chosen, of_family, what_is_wrong
 from dashboards.lines import bounded, stepped
 from dashboards.links import from_row, from_series
 from dashboards.panels import BAD, GOOD, NONE, WARN, Panel, Query, series, steps, words
+from dashboards.programs import programs
 from dashboards.tables import Column, table
+from dashboards.verdicts import CONDITIONS_CHANGED, FAMILY, band, history, verdicts
+from dashboards.workloads import WORKS
 
-FAMILY = "benchmarks"
 MINE = 'check=~"$check"'
 EACH = "{{instance}} {{check}}"
 MET = {0.0: ("missed", BAD), 1.0: ("met", GOOD)}
@@ -38,6 +41,7 @@ class Speed:
     unit: str
     labels: tuple[str, ...]
     level: str = "check_device"  # of the recording rules in alerts/benchmarks.yml
+    beside: str = ""  # a metric of the same probe that bounds this one, drawn beside it
 
     @property
     def name(self) -> str:
@@ -56,8 +60,11 @@ class Speed:
 
 SPEEDS = (
     Speed("Matrix product", "matmul", "flops_per_second", "flops", ("device", "dtype")),
+    Speed("Attention", "attention", "flops_per_second", "flops", ("device", "shape", "dtype")),
+    Speed("Convolution", "convolution", "flops_per_second", "flops", ("device", "layer", "dtype")),
     Speed("Memory", "memory_copy", "bytes_per_second", "Bps", ("device",)),
-    Speed("Bus", "memory_copy", "transfer_bytes_per_second", "Bps", ("direction",), "check_direction"),
+    Speed("Bus", "host_copy", "bytes_per_second", "Bps", ("device", "direction"), beside="link_bytes_per_second"),
+    Speed("Between cards", "peer_copy", "bytes_per_second", "Bps", ("device", "direction")),
 )
 
 
@@ -90,21 +97,26 @@ def newest(speed: Speed) -> Panel:
 
 
 def over_time(speed: Speed) -> Panel:
+    asked = [
+        Query(chosen(speed.name, MINE), speed.legend),
+        Query(speed.bound("lower"), f"least, {{{{severity}}}}: {speed.legend}"),
+        Query(speed.bound("upper"), f"most, {{{{severity}}}}: {speed.legend}"),
+    ]
+    if speed.beside:
+        words = speed.beside.rpartition("_bytes_per_second")[0].replace("_", " ")
+        asked.append(Query(chosen(f"gpucanary_{speed.probe}_{speed.beside}", MINE), f"most, {words}: {EACH}"))
+    asked += band(speed.probe, speed.metric, MINE, speed.legend)
     panel = series(
         f"{speed.title} over time",
-        "How did the value change from run to run? It holds until the next run. Dashed: what its targets allow. The "
-        "marks tell when driver or torch became another one.",
-        [
-            Query(chosen(speed.name, MINE), speed.legend),
-            Query(speed.bound("lower"), f"least, {{{{severity}}}}: {speed.legend}"),
-            Query(speed.bound("upper"), f"most, {{{{severity}}}}: {speed.legend}"),
-        ],
+        "How did the value change from run to run? It holds until the next run. Dashed: what its targets allow, and what "
+        "is usual for its own past. The marks tell when driver, torch or other conditions changed.",
+        asked,
         speed.unit,
         width=8,
         height=9,
         links=LINE_ALONE,
     )
-    return stepped(bounded(panel, "^(least|most)"))
+    return stepped(bounded(panel, "^(least|most|usual)"))
 
 
 def freshness() -> list[Panel]:
@@ -151,9 +163,8 @@ def freshness() -> list[Panel]:
 
 def skips_and_cost() -> list[Panel]:
     skips = of_family(f"increase({chosen('gpucanary_check_skips_total', MINE)}[$__rate_interval])", FAMILY)
-    runs = chosen("gpucanary_check_runs_total", MINE, 'outcome=~"ok|degraded|failed"')
-    took = chosen("gpucanary_check_last_duration_seconds", MINE)
-    used = of_family(f"sum by ({CHECK}) (increase({runs}[1d])) * on ({CHECK}) group_left () {took}", FAMILY)
+    held = chosen("gpucanary_lane_held_seconds_total", 'lane=~"gpu:.+"')
+    budget = chosen("gpucanary_device_budget_ratio")
     return [
         series(
             "Skipped runs by reason",
@@ -163,10 +174,13 @@ def skips_and_cost() -> list[Panel]:
         ),
         series(
             "Time used for benchmarks a day",
-            "How long do the benchmarks hold a card or the processor? The measured runs of a day, each taken to be as "
-            "long as the last one.",
-            [Query(used, EACH)],
-            "s",
+            "Which share of the day before did benchmarks hold a card, or the processor where there is none, and how much may "
+            "they? The start of their Python counts too.",
+            [
+                Query(f"increase({held}[1d]) / {DAY}", "{{instance}} {{lane}}"),
+                Query(f"max by (job, instance) ({budget})", "most: {{instance}}"),
+            ],
+            "percentunit",
         ),
     ]
 
@@ -210,12 +224,16 @@ BOARD = Board(
     __doc__,
     (
         what_is_wrong(FAMILY, ABOUT, MINE),
-        Row("Against target and past", tuple(newest(speed) for speed in SPEEDS)),
-        Row("Over time", tuple(over_time(speed) for speed in SPEEDS)),
+        Row("Against its own past", (verdicts(MINE), *history(MINE))),
+        Row("Against others of its model", expectations(MINE)),
+        Row("Against target and best", tuple(newest(speed) for speed in SPEEDS)),
+        Row("Over time", tuple(over_time(speed) for speed in SPEEDS), collapsed=True),
+        Row("Whole pieces of work", tuple(work.panel() for work in WORKS)),
+        Row("Programs of your own", programs(MINE)),
         Row("Does it run?", (*freshness(), *skips_and_cost())),
         Row("Conditions of the runs", conditions(), collapsed=True),
     ),
     (JOB, INSTANCE, checks_of(FAMILY)),
     since="now-7d",
-    annotations=(DRIVER_CHANGED, TORCH_CHANGED),
+    annotations=(DRIVER_CHANGED, TORCH_CHANGED, CONDITIONS_CHANGED),
 )

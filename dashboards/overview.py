@@ -16,13 +16,14 @@ from dashboards.trouble import (
     NEVER_RAN,
     OF_CHECK,
     ONE_CHECK,
+    TO_CHECK,
     TO_HOST,
     blind_spots,
     counted,
     freshness,
-    slower,
     targets,
 )
+from dashboards.verdicts import regressions
 
 CHOSEN = 'check=~"$check"'
 # A check that is blind has neither: what nobody looked at is not well.
@@ -234,7 +235,7 @@ BOARD = Board(
     (
         Row("Now", (*banner(), *muted(), findings_table("", CHOSEN, height=10), not_ok())),
         Row("Alerts", (alerts(),)),
-        Row("Targets and benchmarks", (targets(), slower(), blind_spots())),
+        Row("Targets and benchmarks", (targets(), regressions(OF_CHECK, TO_CHECK, TO_HOST), blind_spots())),
         Row("Freshness", (freshness(), note(linked(PURPOSE)))),
         Row("Every check", history(), collapsed=True),
     ),

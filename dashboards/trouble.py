@@ -70,42 +70,6 @@ def targets() -> Panel:
     )
 
 
-def slower() -> Panel:
-    """Benchmarks against their own best of a week: no baseline, and named so."""
-    probes = [registry.load().probes[stem] for stem in BUILTIN["benchmarks"]]
-    found = []
-    for probe in probes:
-        for metric in probe.metrics:
-            name = f"{probe.name}_{metric.name}"
-            now = f"gpucanary_{name}{{{OF_CHECK}}}"
-            if metric.better == "higher":
-                worse = f"1 - {now} / (max_over_time({now}[7d]) > 0)"
-            elif metric.better == "lower":
-                worse = f"{now} / (min_over_time({now}[7d]) > 0) - 1"
-            else:
-                continue
-            found.append(f'label_replace({worse}, "metric", "{name}", "", "")')
-    return table(
-        "Farthest from their best of 7 days",
-        "Which benchmarks are worse than this card's own best of the last week? One lucky run makes a best: look before you act.",
-        (Query(with_board(f"topk(10, {' or '.join(found)})")),),
-        (
-            Column("instance", "Instance", links=(TO_HOST,)),
-            Column("check", "Check", links=(TO_CHECK,)),
-            Column("metric", "Metric"),
-            Column("dtype", "Dtype", width=80),
-            Column("device", "Device", width=80),
-            Column("direction", "Direction", width=90),
-            Column("Value", "Worse by", "percentunit", width=100),
-            Column("job", "Job", hidden=True),
-            Column("board", "Board", hidden=True),
-        ),
-        width=12,
-        empty="no benchmark has run",
-        first="Worse by",
-    )
-
-
 def _named(expr: str, kind: str, reason: str) -> str:
     return f'label_replace(label_replace({expr}, "class", "{kind}", "", ""), "reason", "{reason}", "", "")'
 

@@ -20,7 +20,7 @@ from exporter.exposition import Exposition
 from exporter.history_probe import UNWRITTEN
 from exporter.live import live_series
 from exporter.registry import load, metric_names
-from exporter.result import Check, Latest, Result, Target
+from exporter.result import Check, Comparison, Expectation, Latest, Result, Target
 from exporter.schedule import Running
 from exporter.shipped import ALERTS
 from probes import BUILTIN
@@ -112,9 +112,13 @@ def house_series() -> Iterator[tuple[str, str, str]]:
     target = Target(metric.name, at_least=0.0, at_most=1.0, labels={"path": "/"})
     check = Check("disk", probe, probe.params(), 60.0, 10.0, (target,), objective=0.99)
     skipped = Result("disk", probe.name, 1.0, 0.1, "skipped", skip=("deferred", "lane_busy"))
-    measured = Result("disk", probe.name, 2.0, 0.1, "ok", (metric(1, path="/"),))
+    compared = (Comparison(metric.name, (("path", "/"),), "ok", 60, 1.0, 0.0, 0.0),)
+    expected = (Expectation(metric.name, (("path", "/"),), 1.0, 1.0),)
+    facts = (metric(1, path="/"),)
+    measured = Result("disk", probe.name, 2.0, 0.1, "ok", facts, comparisons=compared, expectations=expected)
     own = Own((probe.rules[0],), "", "")
     own.about.lanes, own.about.next_runs = {"light": (0, 16)}, {"disk": 1.0}
+    own.about.held = {"gpu:0": 0.0}
     exposition = Exposition(own.blocks, lambda: live_series({"disk": Running(1.0, 0.5, 1.0)}))
     exposition.update(replace(check, name="put-off"), Latest.first(skipped))
     exposition.update(check, Latest.first(measured))

@@ -23,10 +23,14 @@ class About:
 
     lag: float = 0.0
     lanes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    held: Mapping[str, float] = field(default_factory=dict)
+    device_budget: float = 0.0
     next_runs: Mapping[str, float] = field(default_factory=dict)
     reload_ok: bool = True
     reload_time: float = 0.0
     history_failures: int = 0
+    cleanups: int = 0
+    cleaned_bytes: int = 0
     maintenance: bool = False
     checks: int = 0
     injected: tuple[Injection, ...] = ()
@@ -42,10 +46,25 @@ class About:
         yield gauge("checks", "Configured checks.", self.checks)
         name, about = f"{PREFIX}history_write_failures_total", "Batches history could not write."
         yield Family(name, about, ONE, (self.history_failures,), "counter")
+        name, about = f"{PREFIX}cleanup_runs_total", "Looks for folders that killed workers and exporters left behind."
+        yield Family(name, about, ONE, (self.cleanups,), "counter")
+        name, about = (
+            f"{PREFIX}cleanup_removed_bytes_total",
+            "Bytes of files of ours that were left behind and removed.",
+        )
+        yield Family(name, about, ONE, (self.cleaned_bytes,), "counter")
         lanes: Rows = tuple(("", (("lane", lane),)) for lane in self.lanes)
         held, slots = zip(*self.lanes.values(), strict=True) if self.lanes else ((), ())
         yield Family(f"{PREFIX}lane_runs", "Runs that hold a lane now.", lanes, held)
         yield Family(f"{PREFIX}lane_slots", "Runs a lane can hold.", lanes, slots)
+        cards: Rows = tuple(("", (("lane", lane),)) for lane in self.held)
+        name, about = (
+            f"{PREFIX}lane_held_seconds_total",
+            "Time that benchmarks held a card or the processor, the start of their Python included.",
+        )
+        yield Family(name, about, cards, list(self.held.values()), "counter")
+        about = "Share of the time that benchmarks may hold a card: `device_budget` in the config's `gate`."
+        yield gauge("device_budget_ratio", about, self.device_budget)
         due: Rows = tuple(("", (("check", check),)) for check in self.next_runs)
         name = f"{PREFIX}check_next_run_timestamp_seconds"
         yield Family(name, "When the next run is due.", due, list(self.next_runs.values()))

@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from exporter import gate, injection, oneshot
+from exporter import accepted, injection, oneshot
 from exporter.about import Own
+from exporter.baseline import NOTHING
+from exporter.cleanup import Cleanup
 from exporter.config import Config
 from exporter.exposition import Exposition
+from exporter.gate import Gate
 from exporter.history import History
 from exporter.history_probe import history_probe
 from exporter.inbox import Inbox
@@ -27,6 +30,7 @@ from exporter.lately import Lately
 from exporter.live import live_series
 from exporter.maintenance import Maintenance
 from exporter.maintenance import read as read_maintenance
+from exporter.past import Pasts
 from exporter.redaction import Redactor
 from exporter.registry import NoParams, Registry, broken_probe
 from exporter.result import Check, Latest, Result
@@ -39,6 +43,7 @@ from probes.api import Probe
 log = logging.getLogger("gpu_canary")
 
 WORKER_LANES = 2
+Told = tuple[Maintenance | None, tuple[Injection, ...]]  # what files say of now; a scrape waits for no disk
 NEEDS_RESTART = ("web", "storage", "log", "grafana_url")
 
 
@@ -57,6 +62,7 @@ class App:
         self._preparation = preparation
         self.config, self.registry, self.doors, self.redact = config, registry, doors, redact
         self.started = time.time()
+        self.gate = Gate(doors, lambda: self.config.gate)
         self._load = load
         self._reloading, self._showing = threading.Lock(), threading.Lock()
         storage = config.storage
@@ -70,15 +76,16 @@ class App:
         self.checks = self._named(config)
         self.history.know({name: check.fingerprint for name, check in self.checks.items()})
         self.journal = Journal(self.history, self.history.latest())
+        self.pasts = Pasts(self._past_runs, lambda: accepted.read(self.storage))
         rules = (*registry.rules(), *(rule for check in self.checks.values() for rule in check.probe.rules))
         self.own = Own(rules, config.grafana_url, self.url)
-        nothing: tuple[Maintenance | None, tuple[Injection, ...]] = (None, ())
-        self._told = Lately(lambda: (self.maintenance(), self.injected()), nothing)  # a scrape waits for no disk
+        self._told: Lately[Told] = Lately(lambda: (self.maintenance(), self.injected()), (None, ()))
         self.exposition = Exposition(self._own_blocks, lambda: live_series(self.schedule.running()))
         lanes = Lanes({"light": light_slots(self.checks.values()), "worker": WORKER_LANES})
         self.schedule = Schedule(
             self.execute, self.journal.record, oneshot.late, self._skipped, self.journal.latest, lanes, self._lanes_of
         )
+        self.cleanup = Cleanup(doors.launcher.scratch, self._measuring)
         self.own.about.reload_time = self.started
         for check in self.checks.values():
             self._show(check)
@@ -99,10 +106,12 @@ class App:
 
     def start(self) -> None:
         self.schedule.start(self.checks.values())
+        self.cleanup.start()
 
     def stop(self) -> None:
         """Cancel what runs, end the workers, write history. Returns within about three seconds whatever hangs."""
         self.schedule.stop()
+        self.cleanup.stop()
         self.doors.close()
         self.exposition.close()
         self.history.close()
@@ -145,14 +154,27 @@ class App:
         light = (c for c in self.checks.values() if c.lane == "light")
         return all(self.journal.latest(c.name) or waited > c.timeout for c in light)
 
+    def _past_runs(self, check: str, limit: int) -> list[Result]:
+        return self.history.runs(check, limit=limit, measured=True)
+
     # -- one run --------------------------------------------------------------------------------------------------
 
     def execute(self, check: Check, token: Token) -> Result:
         """One run, judged, or the reason why a benchmark has to wait for its card. It records nothing."""
         latest = self.journal.latest(check.name)
-        return gate.put_off(check, self.doors, token) or oneshot.execute(
-            check, token, self.doors, self.redact, latest.remembered if latest else None
+        return oneshot.execute(
+            check,
+            token,
+            self.doors,
+            self.redact,
+            latest.remembered if latest else None,
+            past=lambda: self.pasts.of(check),
+            attended=lambda run: self.gate.run(check, token, run),
         )
+
+    def _measuring(self) -> bool:
+        """Does a benchmark run now? Nothing of ours shall touch the disk meanwhile."""
+        return any(held for lane, (held, _) in self.schedule.lanes.occupancy().items() if lane.startswith("gpu"))
 
     def _skipped(self, name: str, reason: str) -> None:
         with self._showing:
@@ -165,6 +187,7 @@ class App:
             check = self.checks.get(latest.last.check)
             if check is None:
                 return
+            self.pasts.add(latest.last)
             self.exposition.update(check, latest)
         result = latest.last
         if latest.since == result.started:  # a change of outcome, never a line per run
@@ -180,11 +203,13 @@ class App:
     def _own_blocks(self) -> dict[str, tuple[bytes, bytes]]:
         about = self.own.about
         about.lag, about.lanes = self.schedule.lag, self.schedule.lanes.occupancy()
+        about.held, about.device_budget = self.schedule.lanes.held_seconds(), self.config.gate.device_budget
         about.next_runs, about.checks = self.schedule.next_runs(), len(self.checks)
         about.history_failures = self.history.write_failures
         mute, injected = self._told()
         about.maintenance = mute is not None and mute.on
         about.injected = tuple(one for one in injected if one.left)
+        about.cleanups, about.cleaned_bytes = self.cleanup.runs, self.cleanup.removed_bytes
         return self.own.blocks()
 
     # -- reload ---------------------------------------------------------------------------------------------------
@@ -220,6 +245,7 @@ class App:
             for name, check in before.items():
                 if name not in after or after[name].fingerprint != check.fingerprint:
                     self.journal.forget(name)
+                    self.pasts.forget(name)
                     self.exposition.forget(name)
             for name, check in after.items():
                 if before.get(name) != check:
@@ -229,7 +255,7 @@ class App:
         """A new or changed check, with what history or its runs so far know of it, under its targets of today."""
         latest = self.journal.latest(check.name)
         if latest is not None:
-            latest = judged_anew(latest, check.targets)
+            latest = judged_anew(latest, check.targets, self.pasts.of(check) if _on_quantiles(check) else NOTHING)
             self.journal.amend(latest)
         self.exposition.update(check, latest, counted=False)
 
@@ -239,6 +265,10 @@ class App:
     def _named(self, config: Config) -> dict[str, Check]:
         """The configured checks, and those of the house: our own history and inbox, plugins that did not load."""
         return {check.name: check for check in (*config.checks, *self._of_the_house)}
+
+
+def _on_quantiles(check: Check) -> bool:
+    return any(target.quantile is not None for target in check.targets)
 
 
 def plugin_checks(registry: Registry) -> list[Check]:

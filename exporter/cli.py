@@ -1,4 +1,4 @@
-"""What was typed, and which command answers? Words to calls: every flag stands here, every command in `commands/`."""
+"""What was typed, and which command answers? Words to calls: flags stand here, commands in `commands/`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from exporter import VERSION
+from exporter.cli_benchmarks import benchmark_commands
 from exporter.console import Console, Mistake, escaped
 
 OK, FINDINGS, USAGE, OUR_FAULT = 0, 1, 2, 3
@@ -75,6 +76,7 @@ def parser(environ: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
     flags.of_serve(serve)
     run = command("run", "run checks once, exactly as the exporter does", flags.source, flags.storage, flags.output)
     _of_run(run)
+    benchmark_commands(lambda name, does: command(name, does, flags.source, flags.storage, flags.output))
     listed = command("list", "list the probes there are, or the configured checks", flags.source, flags.output)
     listed.add_argument("--checks", action="store_true", help="the configured checks instead of the probes")
     explain = command("explain", "tell all about one probe: params, metrics, rules, remedies", flags.output)
@@ -111,6 +113,8 @@ class _Flags:
         self._add(
             self.places, "--path.rootfs", "DIR", "the host's root, likewise; disks are named as the host names them"
         )
+        locks = "where benchmarks of several gpu-canary take turns, a file for each card; default: /run/lock, else /tmp"
+        self._add(self.places, "--path.locks", "DIR", locks)
         self.source = _Parser(add_help=False, parents=[self.places])
         self._add(self.source, "--config.file", "FILE", "the config; without one it is built from what is found here")
         self._add(self.source, "--config.profile", "NAME", "lay FILE's overlay over it: config.NAME.yml")
@@ -262,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _answer(args: argparse.Namespace, console: Console) -> int:
     try:
-        command = importlib.import_module(f"exporter.commands.{args.command}")
+        command = importlib.import_module(f"exporter.commands.{args.command.replace('-', '_')}")
         return int(command.main(args, console))
     except Mistake as mistake:
         console.trouble(str(mistake))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from exporter.console import Console
-from exporter.result import Outcome, Result, worst
+from exporter.detectors import FAST, LEAST
+from exporter.result import Comparison, Outcome, Result, worst
 from exporter.units import duration, human
 from probes.api import Finding, Json, Measurement, Probe, Rule
 from probes.rules import HOUSE_RULES
 
 EVIDENCE_LINES = 20
+RUNS_NEEDED = LEAST + FAST - 1  # before this one
 
 
 def verdict(results: Sequence[Result]) -> Outcome:
@@ -33,7 +36,9 @@ def tell(result: Result, probe: Probe[Any] | None, console: Console) -> None:
     console.line(f"{result.check}  {outcome_of(result)}  {duration(result.duration)}", style=result.outcome)
     if result.detail and result.outcome in ("skipped", "error"):
         console.line(result.detail, indent=2)
-    console.table((), [(_series(m), human(m.metric, m.value)) for m in result.measurements], indent=2)
+    against = {(c.metric, c.labels): against_past(c) for c in result.comparisons}
+    rows = [(_series(m), human(m.metric, m.value), against.get((m.metric, m.labels), "")) for m in result.measurements]
+    console.table((), rows if against else [row[:2] for row in rows], indent=2)
     rules = {rule.name: rule for rule in (*HOUSE_RULES, *(probe.rules if probe else ()))}
     for found in result.findings:
         tell_finding(found, rules, console)
@@ -50,6 +55,15 @@ def tell_finding(found: Finding, rules: Mapping[str, Rule], console: Console) ->
     console.line(f"{found.severity} {found.rule}{subject}: {found.detail}", style=found.severity, indent=2)
     if found.rule in rules:
         console.line(f"{rules[found.rule].summary}\n{rules[found.rule].remedy}", indent=4)
+
+
+def against_past(c: Comparison) -> str:
+    """`ok, 0.3% below the median of 60 runs before`; `too few runs (9 of 17)`."""
+    state = c.state.replace("_", " ")
+    if c.median is None or c.deviation is None:
+        return f"{state} ({c.runs} of {RUNS_NEEDED})" if c.median is None else state
+    side = "above" if c.deviation > 0 else "below"
+    return f"{state}, {abs(c.deviation):.1%} {side} the median of {c.runs} runs before"
 
 
 def outcome_of(result: Result) -> str:
@@ -72,5 +86,7 @@ def as_data(result: Result) -> Mapping[str, Json]:
         {"rule": f.rule, "severity": f.severity, "subject": f.subject, "detail": f.detail} for f in result.findings
     ]
     data["skip"] = {"class": result.skip[0], "reason": result.skip[1]} if result.skip else None
+    data["comparisons"] = [{**asdict(c), "labels": dict(c.labels)} for c in result.comparisons]
+    data["quantiles"] = [{**asdict(q), "labels": dict(q.labels)} for q in result.quantiles]
     del data["remember"]
     return data

@@ -57,9 +57,11 @@ def load(args: argparse.Namespace, registry: Registry, machine: Machine) -> Conf
 
 
 def places(args: argparse.Namespace) -> Places:
-    """Where the host is, when this is a container that looks at it."""
+    """Where the host is, when this is a container that looks at it, and where benchmarks take turns."""
     given = vars(args)
-    found = Places(given["path.procfs"] or OURS.procfs, given["path.rootfs"] or OURS.rootfs)
+    found = Places(
+        given["path.procfs"] or OURS.procfs, given["path.rootfs"] or OURS.rootfs, given["path.locks"] or OURS.locks
+    )
     if given["path.procfs"] and not Path(found.procfs, "stat").is_file():
         raise Mistake(
             f"--path.procfs {found.procfs}: that is no /proc; mount the host's there, like -v /proc:/host/proc:ro"

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from exporter.result import Latest, Result
@@ -32,6 +32,11 @@ CREATE TABLE runs (id INTEGER PRIMARY KEY, name TEXT NOT NULL, started REAL NOT 
 CREATE INDEX runs_by_name ON runs (name, started);
 CREATE INDEX runs_by_time ON runs (started);
 """
+RUNS = """SELECT record FROM runs WHERE name = ? AND started > ? AND (? OR outcome IN ('ok', 'degraded', 'failed'))
+          ORDER BY started DESC LIMIT ?"""
+INSERT = "INSERT INTO runs (name, started, outcome, duration, record) VALUES (?, ?, ?, ?, ?)"
+PRUNE = """DELETE FROM runs WHERE id IN (SELECT id FROM runs ORDER BY started
+           LIMIT max(1, (SELECT count(*) FROM runs) / 10))"""
 MIGRATIONS: Mapping[int, str] = {}  # version -> the statements that lead to version + 1
 
 
@@ -48,20 +53,16 @@ class History:
     def __init__(self, path: Path, retention_time: float, retention_size: int, patient: bool = False):
         self.path = path
         self.moved_aside: str = ""  # why and where the previous file went, for the finding
-        self.write_failures = 0
-        self.last_error = ""
-        self._retention = (retention_time, retention_size)
+        self.write_failures, self.last_error = 0, ""
+        self._retention, self._database_lock = (retention_time, retention_size), threading.Lock()
         self._fingerprints: dict[str, str] = {}
         self._thinned: dict[str, tuple[float, str]] = {}
         self._dirty: dict[str, Latest] = {}
         self._held: dict[str, Latest] = {}
         self._runs: deque[Result] = deque(maxlen=QUEUE_ROWS)
         self._forgotten: set[str] = set()
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._closing = False
-        self._pruned = 0.0
-        self._database_lock = threading.Lock()
+        self._lock, self._wake = threading.Lock(), threading.Event()
+        self._closing, self._pruned = False, 0.0
         self._database: sqlite3.Connection | None = None
         try:
             self._database = self._open()
@@ -120,22 +121,19 @@ class History:
                 try:
                     found[name] = Latest.from_dict(json.loads(record))
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
-                    log.error(
-                        "the latest record of a check is no use: %r; it is measured again", error, extra={"check": name}
-                    )
+                    log.error("a check's latest record is no use: %r; measured again", error, extra={"check": name})
         return found
 
-    def runs(self, check: str, since: float = 0.0, limit: int = 100) -> list[Result]:
-        """The newest `limit` runs of a check that started after `since`, oldest first, the queued ones included."""
+    def runs(self, check: str, since: float = 0.0, limit: int = 100, measured: bool = False) -> list[Result]:
+        """The newest `limit` (measured) runs of a check that started after `since`, oldest first, the queued included."""
         self.flush()
-        query = "SELECT record FROM runs WHERE name = ? AND started > ? ORDER BY started DESC LIMIT ?"
         try:
             with self._locked() as database:
-                rows = database.execute(query, (check, since, limit)).fetchall()
+                return _runs(database, check, since, limit, measured)
         except sqlite3.Error:  # then what waits for the disk is all there is
             with self._lock:
-                return [run for run in self._runs if run.check == check and run.started > since][-limit:]
-        return [Result.from_dict(json.loads(record)) for (record,) in reversed(rows)]
+                mine = [run for run in self._runs if run.check == check and run.started > since]
+            return [run for run in mine if run.measured or not measured][-limit:]
 
     def size(self) -> int | None:
         """Bytes in use, None when the file cannot be read now."""
@@ -191,8 +189,8 @@ class History:
         with self._locked() as database, database:
             database.executemany("DELETE FROM latest WHERE name = ?", [(name,) for name in forgotten])
             database.executemany("INSERT OR REPLACE INTO latest VALUES (?, ?, ?)", rows)
-            insert = "INSERT INTO runs (name, started, outcome, duration, record) VALUES (?, ?, ?, ?, ?)"
-            database.executemany(insert, [(r.check, r.started, r.outcome, r.duration, _dump(r)) for r in runs])
+            ran = [(r.check, r.started, r.outcome, r.duration, _dump(r)) for r in runs]
+            database.executemany(INSERT, ran)
         self.last_error = ""
 
     def _keep(self, dirty: Mapping[str, Latest], forgotten: set[str], runs: list[Result], error: sqlite3.Error) -> None:
@@ -204,9 +202,9 @@ class History:
 
     def _failed(self, error: Exception) -> None:
         self.write_failures += 1
-        if str(error) != self.last_error:
+        known, self.last_error = self.last_error, str(error)
+        if known != self.last_error:
             log.error("history is not written: %s; free space or fix permissions of %s", error, self.path)
-        self.last_error = str(error)
 
     def prune(self) -> None:
         """Delete what retention no longer covers, by age and then by size, and give the space back."""
@@ -218,21 +216,16 @@ class History:
                     database.execute("DELETE FROM runs WHERE started < ?", (time.time() - age,))
                 while self._bytes(database) > size:
                     with database:
-                        gone = database.execute(
-                            "DELETE FROM runs WHERE id IN (SELECT id FROM runs ORDER BY started LIMIT"
-                            " max(1, (SELECT count(*) FROM runs) / 10))"
-                        ).rowcount
-                    if gone <= 0:
-                        break
+                        if database.execute(PRUNE).rowcount <= 0:
+                            break
                 database.execute("PRAGMA incremental_vacuum").fetchall()
         except sqlite3.Error as error:
             self._failed(error)
 
     @staticmethod
     def _bytes(database: sqlite3.Connection) -> int:
-        pages, free, size = (
-            database.execute(f"PRAGMA {p}").fetchone()[0] for p in ("page_count", "freelist_count", "page_size")
-        )
+        names = ("page_count", "freelist_count", "page_size")
+        pages, free, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
         return int((pages - free) * size)
 
     # -- the file -------------------------------------------------------------------------------------------------
@@ -263,6 +256,20 @@ class History:
             self.moved_aside = f"{error}; the file is now {aside}"
             log.error("history starts again: %s", self.moved_aside)
             return _connect(self.path)
+
+
+def recall(path: Path, check: str, limit: int) -> list[Result]:
+    """The newest measured runs of a check, oldest first, out of a file that an exporter may be writing; [] if we may not."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as database:
+            return _runs(database, check, 0.0, limit, measured=True)
+    except (sqlite3.Error, ValueError, LookupError, TypeError):
+        return []
+
+
+def _runs(database: sqlite3.Connection, check: str, since: float, limit: int, measured: bool) -> list[Result]:
+    rows = database.execute(RUNS, (check, since, not measured, limit))
+    return [Result.from_dict(json.loads(record)) for (record,) in reversed(rows.fetchall())]
 
 
 def _connect(path: Path) -> sqlite3.Connection:

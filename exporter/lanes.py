@@ -34,6 +34,8 @@ class Lanes:
     def __init__(self, capacity: Mapping[str, int]) -> None:
         self._capacity = dict(capacity)
         self._held: Counter[str] = Counter()
+        self._taken: dict[str, float] = {}  # seconds, by lane that holds one run
+        self._since: dict[str, float] = {}
         self._line: list[_Waiting] = []
         self._ready: deque[_Waiting] = deque()
         self._idle = 0
@@ -68,6 +70,26 @@ class Lanes:
             names = {*self._capacity, *self._held}
             return {name: (self._held[name], self._capacity.get(name, 1)) for name in sorted(names)}
 
+    def held_seconds(self) -> dict[str, float]:
+        """Per lane that holds one run at a time: how long runs have held it, the one in progress included."""
+        with self._changed:
+            now = time.monotonic()
+            return {lane: taken + now - self._since.get(lane, now) for lane, taken in sorted(self._taken.items())}
+
+    def _hold(self, lanes: Iterable[str]) -> None:
+        self._held.update(lanes)
+        for lane in lanes:
+            if lane not in self._capacity:
+                self._taken.setdefault(lane, 0.0)
+                self._since[lane] = time.monotonic()
+
+    def _release(self, lanes: Iterable[str]) -> None:
+        self._held.subtract(lanes)
+        now = time.monotonic()
+        for lane in lanes:
+            if lane in self._since:
+                self._taken[lane] += now - self._since.pop(lane)
+
     def _free(self, lane: str) -> bool:
         return self._held[lane] < self._capacity.get(lane, 1)
 
@@ -77,7 +99,7 @@ class Lanes:
         for waiting in self._line:
             # a lane somebody ahead waits for is not given to those behind: no starvation
             if all(self._free(lane) for lane in waiting.lanes) and blocked.isdisjoint(waiting.lanes):
-                self._held.update(waiting.lanes)
+                self._hold(waiting.lanes)
                 self._start(waiting)
             else:
                 blocked.update(waiting.lanes)
@@ -111,7 +133,7 @@ class Lanes:
                 except BaseException:
                     log.exception("a run ended outside the runner; please report this")
                 with self._changed:
-                    self._held.subtract(waiting.lanes)
+                    self._release(waiting.lanes)
                     self._dispatch()
 
     def _accept_invitation(self) -> bool:
@@ -143,8 +165,8 @@ def lanes_of(check: Check, uuid_of: Callable[[str], str] = str) -> frozenset[str
     `uuid_of` makes one name of a card's index and its uuid; it answers "" while it does not know.
     """
     if check.lane == "gpu":
-        card = getattr(check.params, "gpu", "") or "0"
-        return frozenset({f"gpu:{uuid_of(card) or card}"})
+        cards = filter(None, (getattr(check.params, "gpu", "") or "0", getattr(check.params, "peer", "")))
+        return frozenset(f"gpu:{uuid_of(card) or card}" for card in cards)
     return frozenset({check.lane})
 
 

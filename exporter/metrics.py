@@ -10,15 +10,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from exporter.baseline import judged_metrics
 from exporter.families import PREFIX, Blocks, Family, Labels, Renderer, Row, Rows, gauge
 from exporter.judge import verdicts
 from exporter.result import OUTCOMES, Check, Latest, Result
-from probes.api import Finding, Measurement
-from probes.rules import SERIES_DROPPED, TARGET_MISSED
+from probes.api import Finding, Measurement, Rule
+from probes.rules import BELOW_EXPECTED, CONDITIONS_CHANGED, IMPROVED, REGRESSED, SERIES_DROPPED, TARGET_MISSED
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 HISTOGRAM_UP_TO = 300.0  # slower checks get no duration histogram: too few runs to fill one
 MEASURED_SERIES_LIMIT = 500
+COMPARED_LIMIT = 20  # series of a check that are shown with their baseline: five more series each
 SUBJECTS_LIMIT = 20
 COUNTED = ("counter", "events")
 
@@ -33,6 +35,17 @@ TARGETS = {
     "upper": "The most a target allows.",
     "lower": "The least a target allows.",
     "met": "1 while a target is met; 0 also when nothing was measured.",
+}
+BASELINES = {
+    "median": "Median of the comparable past runs that the newest run is held against.",
+    "mad": "Median absolute deviation of those runs from their median.",
+    "runs": "How many runs those are; without a median there are too few.",
+    "deviation_ratio": "How far the newest value is from that median, in parts of it; negative below.",
+}
+VERDICT = "Verdict on the newest run against the check's own past: the label says which. Absent where none is made."
+EXPECTED = {
+    "value": "What a card of this model reaches, by the table that `gpu-canary expected` shows.",
+    "ratio": "The measurement as a part of what a card of this model reaches.",
 }
 QUIET = "Rules of the check: 1 while the rule fires for the subject, 0 with an empty subject while it is quiet."
 
@@ -98,6 +111,8 @@ class CheckSeries:
         yield self._findings(latest)
         if latest.measured is not None:
             yield from self._targets(latest.measured)
+            yield from _compared(latest.measured)
+            yield from _expected(latest.measured)
             yield from self._measurements(latest.measured)
 
     def _about_the_check(self) -> Iterator[Family]:
@@ -152,10 +167,14 @@ class CheckSeries:
         dropped = max(0, len(shown.measurements) - MEASURED_SERIES_LIMIT) + self.counts.lost
         if dropped > 0:
             findings += (SERIES_DROPPED(f"{dropped} series over the limit of {MEASURED_SERIES_LIMIT}"),)
+        elif len(shown.comparisons) > COMPARED_LIMIT:
+            findings += (SERIES_DROPPED(f"only {COMPARED_LIMIT} of {len(shown.comparisons)} baselines are shown"),)
         firing = {(f.rule, f.severity, f.subject): 1.0 for f in folded(findings)}
         fired = {rule for rule, _, _ in firing}
         if latest.measured:  # blind is not quiet: only a run that looked may say 0
-            house = (TARGET_MISSED,) if self.check.targets else ()
+            house: tuple[Rule, ...] = (TARGET_MISSED,) if self.check.targets else ()
+            house += (REGRESSED, IMPROVED, CONDITIONS_CHANGED) if judged_metrics(self.check) else ()
+            house += (BELOW_EXPECTED,) if latest.measured.expectations else ()
             firing |= {(r.name, r.severity, ""): 0.0 for r in (*self.check.probe.rules, *house) if r.name not in fired}
         rows: Rows = tuple(("", (("rule", r), ("severity", v), ("subject", s))) for r, v, s in firing)
         return Family(f"{PREFIX}finding", QUIET, rows, list(firing.values()))
@@ -191,6 +210,29 @@ class CheckSeries:
                 rows: Rows = tuple(("", m.labels) for m in shown)
                 values = [m.value for m in shown]
                 yield Family(full, metric.help, rows, values, "counter" if metric.kind in COUNTED else "gauge")
+
+
+def _compared(measured: Result) -> Iterator[Family]:
+    """The newest run against the check's own past (exporter/comparison.py)."""
+    shown = measured.comparisons[:COMPARED_LIMIT]
+    for name, about in BASELINES.items():
+        numbers = [(c, getattr(c, name.removesuffix("_ratio"))) for c in shown]
+        known = [
+            (("", (("metric", c.metric), *c.labels)), float(number)) for c, number in numbers if number is not None
+        ]
+        if known:
+            yield Family(f"{PREFIX}baseline_{name}", about, tuple(row for row, _ in known), [n for _, n in known])
+    if shown:
+        rows: Rows = tuple(("", (("metric", c.metric), ("verdict", c.state), *c.labels)) for c in shown)
+        yield Family(f"{PREFIX}verdict_info", VERDICT, rows, [1.0] * len(rows))
+
+
+def _expected(measured: Result) -> Iterator[Family]:
+    expected = measured.expectations
+    rows: Rows = tuple(("", (("metric", e.metric), *e.labels)) for e in expected)
+    numbers = {"value": [e.value for e in expected], "ratio": [e.ratio for e in expected]}
+    for name, values in numbers.items() if expected else ():
+        yield Family(f"{PREFIX}expected_{name}", EXPECTED[name], rows, values)
 
 
 def folded(findings: Iterable[Finding]) -> list[Finding]:

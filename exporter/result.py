@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from probes.api import Finding, Json, Lane, Measurement, Params, Probe, Severity
 
+State = Literal["ok", "regressed", "improved", "new_conditions", "too_few_runs"]
+Labels = tuple[tuple[str, str], ...]
 Outcome = Literal["ok", "degraded", "failed", "skipped", "error"]
 OUTCOMES: tuple[Outcome, ...] = ("ok", "degraded", "failed", "skipped", "error")
 MEASURED: frozenset[Outcome] = frozenset({"ok", "degraded", "failed"})
@@ -24,13 +26,56 @@ def worst(*outcomes: Outcome) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound on a metric (short name). `labels` narrow it to the series that carry them. At least one bound is set."""
+    """A bound on a metric (short name). `labels` narrow it to the series that carry them. At least one bound is set.
+
+    With `quantile`, not the newest value is held against it but that quantile of the newest `runs` values.
+    """
 
     metric: str
     at_least: float | None = None
     at_most: float | None = None
     severity: Severity = "warning"
     labels: Mapping[str, str] = field(default_factory=dict)
+    quantile: float | None = None
+    runs: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One measured series against the check's own past (exporter/comparison.py). `median` and `mad` of the baseline, which
+    is made of `runs`; `deviation` is how far the new value is from the median, in parts of it; None without a baseline.
+    `shift`: how far the newest values are from it together, 0 where that is chance."""
+
+    metric: str
+    labels: Labels
+    state: State
+    runs: int
+    median: float | None = None
+    mad: float | None = None
+    deviation: float | None = None
+    shift: float = 0.0
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a card of this model reaches in a series (exporter/expected.py); `ratio` is measured / expected."""
+
+    metric: str
+    labels: Labels
+    value: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    """A quantile of the newest values of a series, this run's among them. `runs`: over so many, if there are."""
+
+    metric: str
+    labels: Labels
+    quantile: float
+    runs: int
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +104,17 @@ class Check:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
+    def identity(self) -> str:
+        """Changes when the probe does, or a param that is not at its default: runs that differ in it are not compared."""
+        text = f"{self.probe.name} {self.params.model_dump_json(exclude_defaults=True)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def keeps_past(self) -> bool:
+        """Is a run of it judged by those before? Benchmarks are, and what has a target on a quantile."""
+        return self.family == "benchmarks" or any(target.quantile is not None for target in self.targets)
+
+    @property
     def lane(self) -> Lane:
         return self.probe.needs.lane
 
@@ -80,6 +136,9 @@ class Result:
     identity: Mapping[str, str] = field(default_factory=dict)
     conditions: Mapping[str, str] = field(default_factory=dict)
     remember: Mapping[str, Json] | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    quantiles: tuple[Quantile, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
 
     @property
     def measured(self) -> bool:
@@ -97,6 +156,9 @@ class Result:
         data["measurements"] = [[m.metric, m.value, [list(pair) for pair in m.labels]] for m in self.measurements]
         data["findings"] = [[f.rule, f.severity, f.detail, f.subject] for f in self.findings]
         data["skip"] = list(self.skip) if self.skip else None
+        data["comparisons"] = [asdict(c) for c in self.comparisons]
+        data["quantiles"] = [asdict(q) for q in self.quantiles]
+        data["expectations"] = [asdict(e) for e in self.expectations]
         return data
 
     @classmethod
@@ -109,6 +171,9 @@ class Result:
         )
         known["findings"] = tuple(Finding(*finding) for finding in data["findings"])
         known["skip"] = tuple(data["skip"]) if data.get("skip") else None
+        known["comparisons"] = tuple(Comparison(**_labelled(c)) for c in data.get("comparisons", ()))
+        known["quantiles"] = tuple(Quantile(**_labelled(q)) for q in data.get("quantiles", ()))
+        known["expectations"] = tuple(Expectation(**_labelled(e)) for e in data.get("expectations", ()))
         return cls(**known)
 
 
@@ -158,6 +223,10 @@ class Latest:
             data["failures"],
             data["remembered"],
         )
+
+
+def _labelled(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {**data, "labels": tuple((k, v) for k, v in data["labels"])}
 
 
 def _follow(result: Result, before: Latest | None) -> Latest:

@@ -111,6 +111,9 @@ class _Record:
             raise ValueError(f"rule {fact.rule!r} fired with the severity {fact.severity!r}")
         self.findings.append(Finding(fact.rule, fact.severity, self.text(fact.detail), self.text(fact.subject)))
 
+    def _identity(self) -> Mapping[str, str]:
+        return {"params": self.check.identity, **self.identity} if self.check.keeps_past else self.identity
+
     def result(self, started: float, duration: float, end: _End) -> Result:
         return Result(
             check=self.check.name,
@@ -123,7 +126,7 @@ class _Record:
             skip=end.skip,
             detail=self.text(end.detail),
             evidence=self.evidence,
-            identity=self.identity,
+            identity=self._identity(),
             conditions=self.conditions,
             remember=self.remember,
         )

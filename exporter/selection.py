@@ -42,7 +42,7 @@ def selected(word: str, params: Mapping[str, Json], config: Config, registry: Re
     """The checks that `word` names, with `params` laid over theirs. Mistake when there are none, or params do not fit."""
     everything = {check.name: check for check in (*config.checks, *plugin_checks(registry))}
     if word in everything:
-        return (_with(everything[word], params),)
+        return (laid(everything[word], params),)
     if word in registry.probes:
         of_probe = tuple(check for check in config.checks if check.probe.name == word)
         return of_probe if of_probe and not params else (_unconfigured(word, params, config, registry),)
@@ -77,7 +77,8 @@ def _unconfigured(probe: str, params: Mapping[str, Json], config: Config, regist
     return check
 
 
-def _with(check: Check, params: Mapping[str, Json]) -> Check:
+def laid(check: Check, params: Mapping[str, Json]) -> Check:
+    """The same check with `params` laid over its own. Mistake when they do not fit."""
     if not params:
         return check
     ledger = Ledger()

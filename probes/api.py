@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal
@@ -28,6 +28,7 @@ from probes.facts import (
     Rule,
     Severity,
 )
+from probes.measuring import BenchmarkParams, benchmark, card_of, cards_of, facts_of
 from probes.params import Bytes, Duration, P, Params, Regex, Secret, parse_duration
 from probes.rules import HOUSE_RULES
 from probes.stops import Aborted, Blind, Deferred, NotApplicable, Skipped, SubjectFailed
@@ -42,6 +43,7 @@ __all__ = [
     "MARKER",
     "MIB",
     "Aborted",
+    "BenchmarkParams",
     "Blind",
     "Bytes",
     "Conditions",
@@ -71,7 +73,9 @@ __all__ = [
     "Skipped",
     "SubjectFailed",
     "World",
+    "benchmark",
     "card_of",
+    "cards_of",
     "facts_of",
     "recorded",
 ]
@@ -150,55 +154,6 @@ class Probe(Generic[P]):
     def metric(self, name: str) -> Metric | None:
         """The declared metric of that short name."""
         return self._metrics.get(name)
-
-
-def facts_of(
-    rows: Iterable[Row], metrics: Iterable[Metric], identity: Sequence[str] = ("revision", "uuid")
-) -> Iterator[Fact]:
-    """A benchmark worker's rows as facts. ValueError where a metric was not declared or nothing was measured (our error).
-
-    The start row's versions become `Conditions`, those named in `identity` the `Identity`; the end row adds what the parent
-    saw of the card meanwhile.
-    """
-    declared = {m.name: m for m in metrics}
-    measured = False
-    for row in rows:
-        if row.kind == "fact":
-            measured = True
-            if row.metric not in declared:
-                raise ValueError(f"the worker wrote the undeclared metric {row.metric!r}")
-            yield declared[row.metric](row.value, **row.labels)
-        elif row.kind == "progress":
-            yield Progress(row.done, row.total)
-        elif row.kind == "start":
-            known = {k: str(v) for k, v in row.data.items() if v not in (None, "")}
-            yield Identity({k: v for k, v in known.items() if k in identity})
-            yield Conditions({k: v for k, v in known.items() if k not in identity})
-        elif row.kind == "end":
-            if not measured:
-                raise ValueError("the worker ended without a measurement")
-            yield Conditions({k: str(v) for k, v in _object(row.data.get("conditions")).items()})
-            yield from (Evidence(k, str(v)) for k, v in _object(row.data.get("evidence")).items() if v)
-
-
-def card_of(world: World, device: str, wanted: str) -> str:
-    """The uuid of the card that a benchmark uses; "" for the CPU, or for a card that torch may know and NVML does not.
-
-    device: `auto`, `cuda` or `cpu`. wanted: an index or uuid, "" for the first card. Raises NotApplicable(no_gpu | no_device).
-    """
-    if device == "cpu":
-        return ""
-    seen = world.gpus()
-    card = next((gpu for gpu in seen.gpus if (wanted or "0") in (gpu.uuid, str(gpu.index))), None)
-    if card is None and (seen.gpus or wanted):
-        raise NotApplicable("no_device", f"this machine has no card {wanted or 0}")
-    if card is None and device == "cuda" and not seen.pci:
-        raise NotApplicable("no_gpu", "this machine has no GPU; `device: cpu` measures the processor")
-    return card.uuid if card else ""
-
-
-def _object(value: Json) -> Mapping[str, Json]:
-    return value if isinstance(value, dict) else {}
 
 
 def recorded(module_file: str) -> tuple[Example, ...]:

@@ -14,7 +14,7 @@ Kind = Literal["gauge", "counter", "events", "info"]
 Better = Literal["higher", "lower"]
 
 # Labels that belong to Prometheus, to its exposition format or to the house (DESIGN.md section 6).
-RESERVED_LABELS = frozenset({"job", "instance", "check", "name", "le", "quantile", "metric", "severity"})
+RESERVED_LABELS = frozenset({"job", "instance", "check", "name", "le", "quantile", "metric", "severity", "verdict"})
 SUFFIX: Mapping[Kind, str] = {"counter": "_total", "events": "_total", "info": "_info"}
 
 
@@ -121,12 +121,16 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A declared kind of trouble, with severity and remedy (Markdown steps, at least one command in backticks)."""
+    """A declared kind of trouble, with severity and remedy (Markdown steps, at least one command in backticks).
+
+    `proof`: what it found stands also when somebody disturbed the run; of a benchmark's other findings nothing does.
+    """
 
     name: str
     severity: Severity
     summary: str
     remedy: str
+    proof: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):

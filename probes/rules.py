@@ -12,6 +12,37 @@ TARGET_MISSED = Rule(
     "2. `gpu-canary run CHECK` measures again.\n"
     "3. If the machine is right and the bound is wrong, change `targets:` in the config and `kill -HUP` the exporter.",
 )
+REGRESSED = Rule(
+    "regressed",
+    "warning",
+    "A benchmark is worse than its own comparable past runs.",
+    "1. The finding names the cause that was seen in the same run, if there was one: undo that change, or cool the card.\n"
+    "2. `gpu-canary run CHECK` measures again; `nvidia-smi -q -d PERFORMANCE,POWER,CLOCK` tells what holds the card back.\n"
+    "3. Without a cause, compare the dates: `gpu-canary status`, the annotations of the benchmarks dashboard, `dmesg`.\n"
+    "4. If the new value is right, do nothing: after some forty runs it is the new normal.",
+)
+IMPROVED = Rule(
+    "improved",
+    "info",
+    "A benchmark is better than its own comparable past runs.",
+    "1. Nothing is wrong; `gpu-canary run CHECK` shows what changed with it.\n"
+    "2. If nothing changed, mistrust the measurement: did it do the same work?",
+)
+CONDITIONS_CHANGED = Rule(
+    "conditions-changed",
+    "info",
+    "A benchmark ran under other conditions than before; its baseline begins anew.",
+    "1. Nothing is wrong: until the new baseline is full, runs are held against the one before.\n"
+    "2. `gpu-canary run CHECK --json` lists the conditions; if you did not change them, find out who did.",
+)
+BELOW_EXPECTED = Rule(
+    "below-expected",
+    "warning",
+    "A benchmark reaches far less than cards of this model do.",
+    "1. The finding names what was seen in the same run: a lowered power limit, a lesser PCIe link, throttling.\n"
+    "2. `nvidia-smi -q -d PERFORMANCE,POWER,CLOCK` under load shows what holds the card back.\n"
+    "3. `gpu-canary expected` tells where the expected value comes from; if cards like yours never reach it, report that.",
+)
 CHECK_ERROR = Rule(
     "check-error",
     "warning",
@@ -66,6 +97,14 @@ WORKER_OUT_OF_MEMORY = Rule(
     "The worker ran out of device or host memory.",
     "1. `nvidia-smi` lists what holds the VRAM.\n2. Stop or shrink that process, or give the check smaller params.",
 )
+BENCHMARK_NOT_ON_CARD = Rule(
+    "benchmark-not-on-card",
+    "warning",
+    "This machine has a card, but torch measured the CPU.",
+    "1. `gpu-canary run torch_import` says why torch does not see the card, and what to install.\n"
+    "2. `nvidia-smi` must list the card.\n"
+    "3. Set `device: cpu` if the CPU is what you want to measure.",
+)
 GPU_DRIVER_WEDGED = Rule(
     "gpu-driver-wedged",
     "critical",
@@ -77,6 +116,10 @@ GPU_DRIVER_WEDGED = Rule(
 
 HOUSE_RULES = (
     TARGET_MISSED,
+    REGRESSED,
+    IMPROVED,
+    CONDITIONS_CHANGED,
+    BELOW_EXPECTED,
     CHECK_ERROR,
     PLUGIN_BROKEN,
     SERIES_DROPPED,
@@ -85,5 +128,6 @@ HOUSE_RULES = (
     WORKER_LATE,
     WORKER_CRASHED,
     WORKER_OUT_OF_MEMORY,
+    BENCHMARK_NOT_ON_CARD,
     GPU_DRIVER_WEDGED,
 )

@@ -16,9 +16,10 @@ from probes.facts import Finding
 
 SkipClass = Literal["blind", "not_applicable", "deferred"]
 BlindReason = Literal["permission", "no_interpreter", "no_torch", "no_browser", "no_library", "no_source", "platform"]
-InapplicableReason = Literal["no_gpu", "no_device", "not_configured", "unsupported"]
-DeferredReason = Literal["gpu_busy", "preparing", "lane_busy", "overlap", "shutdown", "removed", "aborted"]
-AbortReason = Literal["deadline", "shutdown", "removed", "gpu_busy", "aborted"]
+InapplicableReason = Literal["no_gpu", "no_device", "not_configured", "no_generator", "unsupported"]
+GateReason = Literal["gpu_busy", "quiet_hours", "lock_file", "service_busy"]
+DeferredReason = Literal[GateReason, "other_run", "preparing", "lane_busy", "overlap", "shutdown", "removed", "aborted"]
+AbortReason = Literal[GateReason, "deadline", "shutdown", "removed", "aborted"]
 
 
 class Skipped(Exception):

@@ -28,7 +28,7 @@ from probes.api import (
     SubjectFailed,
 )
 from probes.facts import SUFFIX
-from probes.rules import HOUSE_RULES
+from probes.rules import BENCHMARK_NOT_ON_CARD, HOUSE_RULES
 from probes.world.commands import Completed
 from probes.world.files import Chunk, Disk, Stat
 from probes.world.gpus import Gpu, Gpus
@@ -273,7 +273,7 @@ def _examples(probe: Probe[Any]) -> Iterator[str]:
 
 def _ends_with(example: Example, rule: Rule) -> bool:
     last = example.facts[-1] if example.facts else None
-    return isinstance(last, Finding) and last.rule == rule.name
+    return isinstance(last, Finding) and last.rule == rule.name and rule is not BENCHMARK_NOT_ON_CARD
 
 
 def _difference(got: tuple[Fact, ...], want: tuple[Fact, ...]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,9 @@ TORCH_PYTHON = ROOT / ".venv-torch" / "bin" / "python"
 UNFINISHED = ROOT / ".venv-torch" / ".gpu-canary-preparing"
 GRAFANA_PYTHON = ROOT / ".venv-grafana" / "bin" / "python"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+# What tests start takes turns among itself, not with whatever else measures on this machine.
+LOCKS = os.environ["GPU_CANARY_PATH_LOCKS"] = tempfile.mkdtemp(prefix="locks-")
 
 PREPARE = ROOT.parent / "shared" / "containers" / "prepare"
 
@@ -71,6 +75,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(LOCKS, ignore_errors=True)
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or config.option.collectonly:
         return

@@ -393,7 +393,8 @@ def test_every_benchmark_is_known_by_its_name():
     """The label `family` is on no alert; the names of checks begin with their probe's unless the config says otherwise."""
     patterns = set(re.findall(r'check=~"(.*?)"', FILE.read_text()))
     assert len(patterns) == 1
-    probes = [name for name, probe in registry.load().probes.items() if probe.family == "benchmarks"]
+    ours = registry.load().probes.items()  # a disk is no better for a broken driver
+    probes = [name for name, probe in ours if probe.family == "benchmarks" and probe.needs.lane == "gpu"]
     assert probes
     for name in probes:
         assert re.fullmatch(*patterns, name), f"{name}: add it to the inhibition rules of {FILE}"

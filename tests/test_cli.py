@@ -28,7 +28,7 @@ from tests.scrape import value
 from tests.servers import ok, serving
 
 COMMANDS = ["serve", "run", "list", "explain", "status", "maintenance", "config", "init", "verify", "version"]
-COMMANDS += ["inject", "rules", "dashboards"]
+COMMANDS += ["inject", "rules", "dashboards", "bench", "test-performance", "expected", "baseline"]
 SECRETS = {"CANARY_TOKEN": 'hunter2 "quoted\\', "CANARY_KEY": "hunter2-in-a-url"}
 CLOSED = "http://127.0.0.1:1/"
 

@@ -164,7 +164,7 @@ def test_all_problems_of_all_files_are_told_at_once(write: Any) -> None:
         "listen_address, route_prefix; did you mean allowed_hosts?",
         "2: web.listen_address: '127.0.0.1' is not an address; write it like 127.0.0.1:19835, :9000 or [::1]:9000",
         "3: log.level: expected one of debug, info, warn, error (got 'inf'); did you mean info?",
-        "4: chekcs: unknown key; expected one of checks, fleet, grafana_url, include, interpreters, log, storage, web; "
+        "4: chekcs: unknown key; expected one of checks, fleet, gate, grafana_url, include, interpreters, log, storage, web; "
         "did you mean checks?",
         "6: checks[fetsh].probe: there is no probe 'fetsh'; did you mean fetch?",
         "8: checks[bench].every: 5 is not a duration; write it with a unit, like 5s, 9m, 6h or 1h30m",
@@ -282,6 +282,9 @@ def test_a_wrong_check_says_what_was_expected(write: Any, text: str, problem: st
         ("{metric: used_ratio, at_most: 1, labels: {x: y}}", "used_ratio has no label 'x'; it has none"),
         ("{metric: used_ratio, at_most: 1, severity: fatal}", "expected one of critical, warning, info (got 'fatal')"),
         ("{at_most: 1}", "targets[0].metric: this key is required"),
+        ("{metric: used_ratio, at_most: 1, quantile: 95}", "expected less than or equal to 1 (got 95)"),
+        ("{metric: used_ratio, at_most: 1, runs: 9}", "`runs` says over how many runs a `quantile` is taken"),
+        ("{metric: used_ratio, at_most: 1, quantile: 0.5, runs: 1000}", "expected less than or equal to 136"),
     ],
 )
 def test_a_wrong_target_says_what_was_expected(write: Any, target: str, problem: str) -> None:
@@ -303,6 +306,22 @@ def test_targets_that_would_make_equal_series_are_refused(write: Any) -> None:
     again = "      - {metric: body_bytes, at_most: 2, labels: {gpu: '1'}}\n"
     (found,) = checks_problems(write, f"  - probe: fetch\n    targets:\n{targets}{again}")
     assert found.startswith("9: checks[fetch].targets: a second warning at_most of body_bytes for the same series")
+
+
+def test_a_target_may_bound_a_quantile_of_the_newest_runs(write: Any) -> None:
+    targets = (
+        "      - {metric: used_ratio, at_most: 0.9, quantile: 0.95}\n"
+        "      - {metric: used_ratio, at_most: 0.8, quantile: 0.5, runs: 7, severity: critical}\n"
+    )
+    path = write(f"checks:\n  - probe: fetch\n    targets:\n{targets}")
+    (check,) = load(path, REGISTRY, environ={}).checks
+    assert [(t.quantile, t.runs) for t in check.targets] == [(0.95, 20), (0.5, 7)]
+    assert check.keeps_past
+    plain = "      - {metric: used_ratio, at_least: 0.1}\n"
+    (found,) = checks_problems(write, f"  - probe: fetch\n    targets:\n{targets}{plain}")
+    assert found == (
+        "6: checks[fetch].targets: bounds of used_ratio on different quantiles are one series; give each another severity"
+    )
 
 
 def test_a_short_interval_shortens_the_default_timeout_only(write: Any) -> None:

@@ -84,7 +84,7 @@ def test_a_workstation_gets_a_check_for_everything_it_has() -> None:
     assert checks(config) == [
         "platform", "gpu_driver", "disk", "disk:huggingface", "disk:comfyui-models",
         "torch_import", "torch_import:kohya_ss", "packages:comfyui", "dotenv:comfyui", "packages:kohya_ss",
-        "host", "gpu", "matmul", "memory_copy", "http:ollama", "http:comfyui",
+        "host", "gpu", "matmul", "memory_copy", "host_copy", "attention", "convolution", "http:ollama", "http:comfyui",
     ]  # fmt: skip
     assert config["interpreters"] == {"comfyui": COMFYUI.path, "kohya_ss": OLDER.path}
 
@@ -102,6 +102,11 @@ def test_a_bare_machine_gets_a_calm_config_that_waits_for_torch() -> None:
     assert "interpreters" not in config
     assert checks(config) == ["platform", "disk", "torch_import", "host", "matmul", "memory_copy"]
     assert benchmarked(bare) == "auto"
+
+
+def test_two_cards_are_also_measured_against_each_other() -> None:
+    named = [set(checks(discover(Survey(directories={"root": "/"}, gpu=True, cards=cards)))) for cards in (1, 2)]
+    assert named[1] - named[0] == {"peer_copy"}
 
 
 def test_where_torch_is_neither_there_nor_wanted_nothing_asks_for_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from exporter import registry
 from exporter.about import Own
+from exporter.expected import held
 from exporter.exposition import Exposition
 from exporter.judge import judge
 from exporter.result import Check, Latest, Target
@@ -49,7 +50,7 @@ def examples():
 
 def scrape(exposition):
     for check, example in examples():
-        result = judge(run(check, RecordedWorld(example.world), Token(30.0)), check.targets)
+        result = judge(held(run(check, RecordedWorld(example.world), Token(30.0))), check.targets)
         exposition.update(check, Latest.first(replace(result, started=1_700_000_000.0, duration=0.25)))
     text = exposition.plain().decode()
     assert_well_formed(text)

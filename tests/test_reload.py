@@ -14,6 +14,7 @@ from exporter import maintenance
 from exporter.app import App
 from exporter.config import Config
 from exporter.config.fleet import FleetEntry
+from exporter.config.gate import Gate
 from exporter.injection import begin
 from exporter.machine import Machine
 from exporter.redaction import Redactor
@@ -62,3 +63,17 @@ def test_a_storage_directory_that_hangs_holds_up_no_scrape(app: App) -> None:
         eventually(lambda: b'injected="true"' not in app.metrics(compressed=False))  # what has ended is not shown
     finally:
         hanging.write_text("")  # lets the reader go
+
+
+def test_the_budget_of_a_card_is_a_series_and_follows_a_reload(tmp_path):
+    config = Config()
+    config = replace(config, storage=replace(config.storage, path=str(tmp_path)))
+    more = replace(config, gate=Gate(device_budget=0.02))
+    app = App(config, lambda: more, Registry(), Machine().doors, Redactor())
+    app.start()
+    try:
+        assert "\ngpucanary_device_budget_ratio 0.01\n" in app.exposition.plain().decode()
+        app.reload()
+        eventually(lambda: "\ngpucanary_device_budget_ratio 0.02\n" in app.exposition.plain().decode())
+    finally:
+        app.stop()

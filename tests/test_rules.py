@@ -202,7 +202,8 @@ def test_an_alert_does_not_flap(alert):
 def test_a_cause_is_held_longer_than_what_it_mutes():
     """Else the effect comes through, for one evaluation, at the end of an outage. ExporterDown mutes what has no hold."""
     held = [(a, a.rule["labels"].get("scope"), seconds(a.rule.get("keep_firing_for", "0s"))) for a in EVERY]
-    longest = max(keep for _, scope, keep in held if scope == "check")
+    # a regression is seen once a run, and what made the card slow is in its own text
+    longest = max(keep for a, scope, keep in held if scope == "check" and a.name != "GpuCanaryRegression")
     causes = [(a, keep) for a, scope, keep in held if scope == "cause" and a.name != "GpuCanaryExporterDown"]
     assert longest >= 60
     assert len(causes) > 20

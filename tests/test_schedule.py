@@ -214,6 +214,22 @@ def test_a_run_of_several_lanes_takes_all_or_none_and_does_not_starve():
     eventually(lambda: order == ["both", "one"])
 
 
+def test_the_time_that_a_card_is_held_is_counted_also_while_it_is_and_of_shared_lanes_never():
+    lanes, gate = Lanes({"light": 8}), threading.Event()
+    lanes.submit(frozenset({"light"}), lambda: None)
+    for _ in range(2):
+        lanes.submit(frozenset({"gpu:GPU-a"}), lambda: time.sleep(0.1))
+    eventually(lambda: lanes.held_seconds().get("gpu:GPU-a", 0.0) > 0 and lanes.occupancy()["gpu:GPU-a"] == (0, 1))
+    before = lanes.held_seconds()
+    assert list(before) == ["gpu:GPU-a"]
+    assert 0.2 <= before["gpu:GPU-a"] < 1.0
+    time.sleep(0.05)
+    assert lanes.held_seconds() == before, "a free card costs nothing"
+    lanes.submit(frozenset({"gpu:GPU-a"}), lambda: gate.wait(5))
+    eventually(lambda: lanes.held_seconds()["gpu:GPU-a"] > before["gpu:GPU-a"] + 0.05)
+    gate.set()
+
+
 def test_a_crash_outside_the_runner_frees_the_lane(caplog):
     lanes, done = Lanes({}), []
 

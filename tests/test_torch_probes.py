@@ -11,9 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.interpreters import Interpreter
-from exporter.world.token import Token
-from exporter.world.workers import Launcher
 from probes.api import (
     Conditions,
     Evidence,
@@ -21,7 +18,6 @@ from probes.api import (
     Finding,
     Identity,
     Json,
-    Measurement,
     NotApplicable,
     Probe,
     Progress,
@@ -36,30 +32,9 @@ from probes.environment.requirements import read
 from probes.environment.torch_import_rules import install, version
 from probes.rules import WORKER_OUT_OF_MEMORY
 from probes.testing import RecordedWorld, verify
+from tests.torch_side import TORCH, WorkingWorld, measured, run
 
-TORCH = Path(__file__).parent.parent / ".venv-torch" / "bin" / "python"
 FILE = "/srv/requirements.txt"
-
-
-class WorkingWorld(RecordedWorld):
-    """A recorded world whose workers are real."""
-
-    def __init__(self, world: Mapping[str, Any] | None = None, python: str = str(TORCH)) -> None:
-        super().__init__(world)
-        self._launcher = Launcher(lambda: (Interpreter("here", python),))
-
-    def worker(
-        self, name: str, params: Mapping[str, Json], *, interpreter: str = "auto", gpu: str = ""
-    ) -> Iterator[Row]:
-        return self._launcher.rows(name, params, interpreter=interpreter, gpu=gpu, token=Token(60.0))
-
-
-def run(probe: Probe[Any], world: RecordedWorld, **params: Json) -> list[Fact]:
-    return list(probe.run(probe.params(**params), world))
-
-
-def measured(facts: list[Fact]) -> dict[tuple[str, ...], float]:
-    return {(f.metric, *(v for _, v in f.labels)): f.value for f in facts if isinstance(f, Measurement)}
 
 
 @pytest.mark.parametrize(

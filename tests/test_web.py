@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from exporter.config.document import ConfigError, Problem
+from exporter.result import Comparison
 from exporter.schedule import Running
 from exporter.web import events, listening
 from exporter.web.view import REASONS
@@ -245,6 +247,15 @@ def test_every_path_lies_under_the_route_prefix(tmp_path):
         assert 'href="./static/page.css' in site.ask("/canary/").text
         assert site.ask("/canary").headers["location"] == "canary/"
         assert "web.route_prefix" in site.ask("/metrics").json["error"]
+
+
+def test_a_page_and_the_api_tell_the_verdict_against_the_past(canary, site):
+    labels = (("path", "/a"),)
+    compared = Comparison("speed_bytes_per_second", labels, "regressed", 60, 10.0, 0.1, -0.5, -0.5, "driver 1 -> 2")
+    canary.record(result(measurements=(SPEED(5.0, path="/a"),), comparisons=(compared,)))
+    assert "against its own past: regressed, 50.0% below the median of 60 runs before" in site.ask("/checks/toy").text
+    (told,) = json.loads(site.ask("/api/v1/checks/toy").text)["measured"]["comparisons"]
+    assert told == {**asdict(compared), "labels": {"path": "/a"}}
 
 
 @pytest.mark.parametrize("path", ["/checks/a%2Fb", "/checks/a/b"])

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +90,19 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
 
 
 # ------------------------------------------------------------------ a good worker
+
+
+@LINUX
+@pytest.mark.parametrize(("gpu", "nice", "disk"), [("", 10, psutil.IOPRIO_CLASS_IDLE), ("GPU-1", 0, None)])
+def test_a_worker_without_a_card_gives_way_to_everything_else(
+    launcher: Launcher, gpu: str, nice: int, disk: int | None
+) -> None:
+    rows = launcher.rows("hangs", {}, gpu=gpu, token=Token(20.0))
+    next(rows)
+    (worker,) = (child for child in psutil.Process().children() if "kit.py" in " ".join(child.cmdline()))
+    assert worker.nice() == os.getpriority(os.PRIO_PROCESS, 0) + nice
+    assert worker.ionice().ioclass == (psutil.Process().ionice().ioclass if disk is None else disk)
+    rows.close()  # type: ignore[attr-defined]
 
 
 def test_a_good_worker_yields_its_rows_in_order_between_start_and_end(launcher: Launcher) -> None:
@@ -617,6 +631,23 @@ def test_on_a_card_device_events_time_the_work_alone_after_a_cold_cache() -> Non
 
     assert kit.seconds(work, budget=0.3) == pytest.approx(0.004)
     assert card.log[:4] == ["flush", "record", "work", "record"]
+
+
+def test_a_long_call_is_made_alone_and_a_short_one_ten_times_before_the_card_is_waited_for() -> None:
+    for device_ms, calls in ((4.0, 10), (400.0, 1)):
+        card, clock = Card(), Clock()
+        kit = load_kit().Kit(io.StringIO(), "r", clock)
+        kit.cuda, kit.flush = card, card
+
+        def work(card: Card = card, clock: Clock = clock, device_ms: float = device_ms) -> None:
+            card.device_ms += device_ms
+            clock.now += device_ms / 1000
+            card.log.append("work")
+
+        assert kit.seconds(work, budget=1.0) == pytest.approx(device_ms / 1000)
+        last = "".join("w" if entry == "work" else "s" for entry in card.log if entry in ("work", "synchronize"))
+        assert last.endswith("s" + "w" * calls + "s")
+        assert len(card.log) < 4 * 400, "a second of measuring is not much longer"
 
 
 def test_half_characters_do_not_reach_the_row_file(tmp_path: Path) -> None:

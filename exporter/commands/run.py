@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from exporter import findings, flags, inquiry, oneshot, registry, selection, storage
+from exporter import accepted, findings, flags, inquiry, oneshot, registry, selection, storage
+from exporter.baseline import Past
 from exporter.config import Config
 from exporter.console import Console, Mistake
-from exporter.history import History
+from exporter.history import History, recall
 from exporter.journal import Journal
 from exporter.machine import Machine
+from exporter.past import Pasts
 from exporter.result import Check, Result
 from exporter.schedule import HUNG_GRACE
 from exporter.world.token import Token
@@ -48,21 +50,31 @@ def _results(args: argparse.Namespace, console: Console, machine: Machine) -> li
     console.redact.learn(config.secrets)
     checks = selection.timed(selection.selected(args.name, params, config, probes), args.timeout)
     results = []
-    with _recording(args.record, config, checks) as journal:
+    with recording(args.record, config, checks) as journal:
         for check in checks:
-            result = _one(check, machine, journal, console)
+            result = one(check, check.name, machine, config, journal, console)
             results.append(result)
             if not args.json:
                 findings.tell(result, check.probe, console)
     return results
 
 
-def _one(check: Check, machine: Machine, journal: Journal | None, console: Console) -> Result:
+def one(
+    check: Check, title: str, machine: Machine, config: Config, journal: Journal | None, console: Console
+) -> Result:
+    """One run in front of a person, recorded where there is a journal; the progress bar is called `title`."""
     latest = journal.latest(check.name) if journal else None
     previous = latest.remembered if latest else None
-    with console.progress(check.name) as progress:
+    file = Path(config.storage.path) / storage.HISTORY  # of an exporter that may be running
+
+    def past() -> Past:
+        return Pasts(lambda name, limit: recall(file, name, limit), lambda: accepted.read(file.parent)).of(check)
+
+    with console.progress(title) as progress:
         result = attended(
-            check, lambda token: oneshot.execute(check, token, machine.doors, console.redact, previous), progress
+            check,
+            lambda token: oneshot.execute(check, token, machine.doors, console.redact, previous, past=past),
+            progress,
         )
     if journal:
         journal.record(result)
@@ -96,7 +108,7 @@ def attended(check: Check, run: Callable[[Token], Result], progress: Callable[[f
 
 
 @contextmanager
-def _recording(wanted: bool, config: Config, checks: tuple[Check, ...]) -> Iterator[Journal | None]:
+def recording(wanted: bool, config: Config, checks: tuple[Check, ...]) -> Iterator[Journal | None]:
     """The journal of the storage folder, when results shall be kept. Two writers would each overwrite the other's truth."""
     if not wanted:
         yield None

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from exporter.config.document import ConfigError, Ledger, Node, Problem, plant
 from exporter.config.entries import INTERPRETERS, CheckEntry, Entry, Probes, checks
 from exporter.config.fleet import FleetEntry
+from exporter.config.gate import Gate
 from exporter.config.overlay import gathered
 from exporter.config.secret import located
 from exporter.config.validation import validated
@@ -115,6 +116,7 @@ class Config:
     log: Log = Log()
     interpreters: Mapping[str, str] = field(default_factory=dict)
     grafana_url: str = ""
+    gate: Gate = field(default_factory=Gate)
     fleet: tuple[FleetEntry, ...] = ()
     source: str = ""
     secrets: frozenset[str] = frozenset()  # every secret value met while loading, to be redacted everywhere
@@ -127,6 +129,7 @@ class Settings(Entry):
     storage: Storage = Storage()
     log: Log = Log()
     grafana_url: Annotated[Url, Field(description="Grafana's address; alerts link to it.")] = ""
+    gate: Gate = Field(Gate(), description="When benchmarks leave the machine alone, besides while its card works.")
     fleet: tuple[FleetEntry, ...] = Field((), description="Exporters that Prometheus finds at /sd beside this one.")
     interpreters: dict[InterpreterName, Annotated[str, Field(min_length=1)]] = Field(
         {}, description="Pythons with torch by name; without any, the exporter looks for them."
@@ -163,6 +166,7 @@ def _config(root: Node, registry: Probes, source: str, ledger: Ledger) -> Config
         settings.log,
         settings.interpreters,
         settings.grafana_url,
+        settings.gate,
         settings.fleet,
         source,
         frozenset(ledger.secrets),
@@ -172,7 +176,12 @@ def _config(root: Node, registry: Probes, source: str, ledger: Ledger) -> Config
 def _with_places(root: Node) -> Node:
     """Paths made absolute where they stand, because a relative one starts at its own file."""
     sections = dict(root.pairs())
-    for section, keys in (("web", ["config_file"]), ("storage", ["path"]), ("interpreters", None)):
+    for section, keys in (
+        ("web", ["config_file"]),
+        ("storage", ["path"]),
+        ("gate", ["lock_file"]),
+        ("interpreters", None),
+    ):
         if section in sections:
             values = dict(sections[section].pairs())
             for key in values.keys() & set(values if keys is None else keys):

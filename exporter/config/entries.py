@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from exporter.baseline import WINDOW
 from exporter.config.document import Ledger, Node
 from exporter.config.overlay import check_name
 from exporter.config.secret import revealed
@@ -79,6 +80,21 @@ class TargetEntry(Entry):
     at_most: Bound | None = Field(None, description="The metric must not be above it.")
     severity: Severity = Field("warning", description="Of the finding when the target is missed.")
     labels: dict[str, Label] = Field({}, description="Only series that carry these labels.")
+    quantile: float | None = Field(
+        None, ge=0, le=1, description="Bound this quantile of the newest `runs` values instead of the newest one: 0.95."
+    )
+    runs: int | None = Field(
+        None,
+        ge=1,
+        le=WINDOW,
+        description="With `quantile`: over so many runs, default 20; fewer while there are fewer.",
+    )
+
+    @model_validator(mode="after")
+    def _of_several(self) -> TargetEntry:
+        if self.runs is not None and self.quantile is None:
+            raise ValueError("`runs` says over how many runs a `quantile` is taken; give one, like quantile: 0.5")
+        return self
 
     @model_validator(mode="after")
     def _bounded(self) -> TargetEntry:
@@ -150,11 +166,16 @@ def _check(node: Node, key: str, registry: Probes, ledger: Ledger, interpreters:
     if params is None:
         return None
     _interpreter_known(node, params, key, ledger, interpreters)
-    targets = tuple(Target(t.metric, t.at_least, t.at_most, t.severity, t.labels) for t in entry.targets)
+    targets = tuple(_target(target) for target in entry.targets)
     retry = entry.retry
     name = entry.name or probe.name
     check = Check(name, probe, params, every, timeout, targets, entry.objective, retry.every, retry.confirm)
     return check if entry.enabled else None
+
+
+def _target(entry: TargetEntry) -> Target:
+    over = {} if entry.runs is None else {"runs": entry.runs}
+    return Target(entry.metric, entry.at_least, entry.at_most, entry.severity, entry.labels, entry.quantile, **over)
 
 
 def _straightened(node: Node, probe: Probe[Any], key: str, ledger: Ledger) -> Node:
@@ -226,6 +247,8 @@ def _target_fits(target: Node, probe: Probe[Any], key: str, ledger: Ledger) -> N
     if name is None or not isinstance(name.value, str):
         return
     metric = probe.metric(name.value)
+    if metric is not None and metric.kind != "gauge" and target.get("quantile") is not None:
+        ledger.wrong(name, f"{key}.quantile", f"{metric.name} is a {metric.kind}, which has no quantile; use a gauge")
     if metric is None:
         known = sorted(m.name for m in probe.metrics)
         hint = nearest(name.value, known) or f"; it has {', '.join(known)}"
@@ -253,7 +276,12 @@ def _targets_differ(entry: CheckEntry, node: Node, key: str, ledger: Ledger) -> 
     """Two series with equal labels would make Prometheus fail the alert rule's evaluation."""
     seen: set[str] = set()
     places = (node.get("targets") or Node(())).items()
+    quantiles: dict[str, float | None] = {}
     for target, place in zip(entry.targets, places, strict=True):
+        of_series = json.dumps([target.metric, target.labels, target.severity], sort_keys=True)
+        if quantiles.setdefault(of_series, target.quantile) != target.quantile:
+            message = f"bounds of {target.metric} on different quantiles are one series; give each another severity"
+            ledger.wrong(place, f"{key}.targets", message)
         for direction in ("at_least", "at_most"):
             if getattr(target, direction) is not None:
                 identity = json.dumps([target.metric, target.labels, target.severity, direction], sort_keys=True)

@@ -10,28 +10,31 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from exporter.demo.hosts import simulated
+from exporter.demo.hosts import before, simulated
 from exporter.demo.scenario import Alert, Host
 from exporter.demo.worlds import Subject
 from exporter.families import PREFIX, Family, Labels, Row
 from exporter.metrics import CheckSeries
+from exporter.past import Pasts
 from exporter.result import Latest
 from exporter.world.token import Token
 
-STEP = 280.0  # seconds between scrapes: Prometheus looks back for five minutes, and two days of that are 53 MB of text
+STEP = 280.0  # seconds between scrapes: Prometheus looks back for five minutes, and two days of that are 75 MB of text
 HEARTBEAT = 290.0  # and no longer may pass until what did not change is written again
 STATES = ("check_outcome", "finding")  # most are 0 nearly always: they are written while they are not, and once after
 LEFT_OUT = frozenset(
-    f"check_{name}"
-    for name in (
-        "duration_seconds",
-        "skips_total",
-        "confirm_runs",
-        "interval_seconds",
-        "last_duration_seconds",
-        "last_run_timestamp_seconds",
-        "last_measured_timestamp_seconds",
-        "last_success_timestamp_seconds",
+    (
+        "baseline_mad",
+        "baseline_median",
+        "baseline_runs",
+        "check_duration_seconds",
+        "check_skips_total",
+        "check_confirm_runs",
+        "check_interval_seconds",
+        "check_last_duration_seconds",
+        "check_last_run_timestamp_seconds",
+        "check_last_measured_timestamp_seconds",
+        "check_last_success_timestamp_seconds",
     )
 )  # people look at what they are now, not at what they were: a quarter of the text
 
@@ -144,6 +147,7 @@ class _Runs:
         self._subject = subject
         self._next = float("-inf")
         self._latest: Latest | None = None
+        self._pasts: Pasts | None = None
         self.series = CheckSeries(subject.check)
         self.own: Labels = (("check", subject.check.name),)
 
@@ -152,7 +156,10 @@ class _Runs:
         if moment < self._next:
             return
         check = self._subject.check
-        result = simulated(self._subject, moment, at, self._latest, Token(60.0))
+        if self._pasts is None:
+            self._pasts = Pasts(lambda name, limit: before(self._subject, moment, at))
+        result = simulated(self._subject, moment, at, self._latest, Token(60.0), past=self._pasts.of(check))
+        self._pasts.add(result)
         self._latest = self._latest.after(result) if self._latest else Latest.first(result)
         self._next = moment + check.every
         self.series.latest = self._latest

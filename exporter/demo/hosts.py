@@ -10,15 +10,20 @@ from datetime import UTC, datetime
 
 from exporter import runner
 from exporter.app import App
+from exporter.baseline import NOTHING, Past
 from exporter.config import Config
 from exporter.demo.scenario import Alert, Host
 from exporter.demo.worlds import Subject
+from exporter.expected import held
 from exporter.judge import judge
+from exporter.past import Pasts
 from exporter.redaction import Redactor
 from exporter.registry import Registry
 from exporter.result import Check, Latest, Result
 from exporter.world.real import Doors
 from exporter.world.token import Token
+
+RUNS_BEFORE = 30  # a full baseline, and some runs under other conditions
 
 
 class Simulated(App):
@@ -30,6 +35,7 @@ class Simulated(App):
         self._subjects = {subject.check.name: subject for subject in host.subjects}
         self._name, self._start, self._speed = host.name, start, speed
         super().__init__(config, lambda: config, registry, doors, redact)
+        self.pasts = Pasts(lambda name, limit: before(self._subjects[name], 0.0, start, speed))
 
     @property
     def machine(self) -> str:
@@ -55,7 +61,7 @@ class Simulated(App):
             return super().execute(check, token)
         now = time.time()
         moment, latest = (now - self._start) * self._speed, self.journal.latest(check.name)
-        return simulated(subject, moment, now, latest, token, self.redact, self._speed)
+        return simulated(subject, moment, now, latest, token, self.redact, self._speed, self.pasts.of(check))
 
 
 def simulated(
@@ -66,9 +72,17 @@ def simulated(
     token: Token,
     redact: Callable[[str], str] = str,
     speed: float = 1.0,
+    past: Past = NOTHING,
 ) -> Result:
     """One run, judged, at `moment` seconds from the scenario's start; it says that it began at `now`, Unix time."""
     check, world = subject.check, subject.world(moment, now, latest.remembered if latest else {}, speed)
-    result = runner.run(check, world, token, redact)
+    result = held(runner.run(check, world, token, redact))
     duration = result.duration if subject.took is None else subject.took
-    return judge(replace(result, started=now, duration=duration), check.targets)
+    return judge(replace(result, started=now, duration=duration), check.targets, past)
+
+
+def before(subject: Subject, moment: float, now: float, speed: float = 1.0) -> list[Result]:
+    """The runs of a check that were before `moment`, for the baseline of those that come."""
+    every = subject.check.every
+    ages = [every * number for number in range(RUNS_BEFORE, 0, -1)]
+    return [simulated(subject, moment - age, now - age / speed, None, Token(60.0), speed=speed) for age in ages]

@@ -10,6 +10,8 @@ from exporter.machine.survey import App, Server, Survey
 from probes.api import Json
 
 MAX_IMPORTS = 4  # a torch import costs seconds and a gigabyte of reading; a home full of venvs must not fill the day
+BENCHMARKS = ("matmul", "memory_copy")
+CARD_BENCHMARKS = ("host_copy", "attention", "convolution")  # a host without a card gets its processor measured by two
 # vLLM takes 0.90 to 0.92 of a card for itself and is healthy: https://docs.vllm.ai/en/latest/configuration/engine_args.html
 MEMORY_LIMITS = (0.90, 0.95)
 MEMORY_LIMITS_PREALLOCATED = (0.96, 0.98)
@@ -75,7 +77,9 @@ def _hardware(found: Survey) -> Iterator[Entry]:
 
 
 def _benchmarks(found: Survey) -> Iterator[Entry]:
-    for probe in ("matmul", "memory_copy") if found.torch else ():
+    of_a_card = CARD_BENCHMARKS if found.gpu else ()
+    of_cards = ("peer_copy",) if found.cards > 1 else ()
+    for probe in (*BENCHMARKS, *of_a_card, *of_cards) if found.torch else ():
         yield {"probe": probe, "interpreter": benchmarked(found)}
 
 

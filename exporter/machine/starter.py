@@ -31,7 +31,7 @@ NO_TORCH = """\
 """
 LEFT_OUT = """\
 # No Python with torch was found, and TORCH=0 forbids to prepare one: torch_import and the benchmarks were left out. Name
-# a Python that has torch, and add `{probe: torch_import}`, `{probe: matmul}` and `{probe: memory_copy}` to the checks:
+# a Python that has torch, and add `{probe: torch_import}`, `{probe: matmul}` and other benchmarks to the checks:
 # interpreters: {comfyui: ~/ComfyUI/venv/bin/python}
 """
 TARGETS = """\

@@ -163,6 +163,8 @@ def _target(target: Target) -> Json:
         "at_most": target.at_most,
         "severity": target.severity,
         "labels": dict(target.labels),
+        "quantile": target.quantile,
+        "runs": target.runs if target.quantile is not None else None,
     }
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from exporter.families import PREFIX
+from exporter.findings import against_past
 from exporter.judge import Verdict, verdicts
 from exporter.result import Check, Result, Target
 from exporter.units import duration, human
@@ -40,18 +41,22 @@ class Series:
     met: bool | None
     unit: str  # "" of what is no quantity at a glance: counts, counters, moments
     order: tuple[bool, bool, bool, int]
+    verdict: str = ""  # of a benchmark, against its own past
 
 
 def series(check: Check, measured: Result, runs: Sequence[Result]) -> list[Series]:
     """Every series of a measured result, in the order the probe gave them."""
     past, held = _past(runs), list(verdicts(measured, check.targets))
+    judged = {(c.metric, c.labels): against_past(c) for c in measured.comparisons}
     order = {metric.name: number for number, metric in enumerate(check.probe.metrics)}
     found = []
     for m in measured.measurements[:SERIES_LIMIT]:
         metric = check.probe.metric(m.metric)
         if metric is not None:
-            own = [verdict for verdict in held if verdict.measurement == m]
-            found.append(_series(check, metric, m, past.get((m.metric, m.labels), ()), own, order[m.metric]))
+            key = (m.metric, m.labels)
+            own = [v for v in held if v.measurement and (v.measurement.metric, v.measurement.labels) == key]
+            one = _series(check, metric, m, past.get(key, ()), own, order[m.metric])
+            found.append(replace(one, verdict=judged.get(key, "")))
     return found
 
 
@@ -118,7 +123,8 @@ def _told(metric: str, line: Spark, points: Points, counter: bool) -> str:
 def _target(metric: str, target: Target) -> str:
     bounds = [f"at least {human(metric, target.at_least)}" if target.at_least is not None else ""]
     bounds.append(f"at most {human(metric, target.at_most)}" if target.at_most is not None else "")
-    return " and ".join(filter(None, bounds))
+    over = f" for the {target.quantile:g} quantile of {target.runs} runs" if target.quantile is not None else ""
+    return " and ".join(filter(None, bounds)) + over
 
 
 def _past(runs: Sequence[Result]) -> Mapping[Key, Points]:

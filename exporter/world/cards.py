@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from exporter.world.nvml import ABSENT, CARD_GONE, CLOSED, RECOVERY, THROTTLE, Nvml, NvmlError
 from exporter.world.pci import sysfs_address
+from exporter.world.presence import Presence
 from exporter.world.samples import Sample
 from probes.world.gpus import Gpu, GpuProcess
 
+WORK_SECONDS = 1.0  # over which a process's share of the card is asked
 ASK_AGAIN = 600.0  # seconds after which a card is asked again what it did not support: drivers are updated under us
 NOT_AVAILABLE = frozenset({0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})  # NVML_VALUE_NOT_AVAILABLE, in both widths
 RECOVERY_ACTION = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
@@ -50,13 +52,35 @@ class Processes:
             pid = int(after_name[1])
         return False
 
+    def stranger(self, pid: int) -> bool:
+        """Does it live, and is it no child of ours? One that `hidepid` hides from us is another user's."""
+        if not self.visible:
+            return False
+        try:
+            os.kill(pid, 0)
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+        return not self.ours(pid)
+
+    def own(self) -> int:
+        """How many processes are below this one, by the numbers of our own namespace."""
+        parents: dict[int, int] = {}
+        for entry in self._proc.iterdir():
+            after_name = _text(entry / "stat").rpartition(")")[2].split() if entry.name.isdigit() else ()
+            if len(after_name) > 1:
+                parents[int(entry.name)] = int(after_name[1])
+        below, found = {os.getpid()}, 0
+        while len(below) > found:  # another generation was found
+            found = len(below)
+            below |= {pid for pid, parent in parents.items() if parent in below}
+        return found - 1
+
     def _read(self, pid: int, name: str) -> str:
         if not self.visible:  # the number would be somebody else's
             return ""
-        try:
-            return (self._proc / str(pid) / name).read_text(encoding="utf-8", errors="replace")
-        except OSError:  # it ended
-            return ""
+        return _text(self._proc / str(pid) / name)
 
 
 class Card:
@@ -97,6 +121,22 @@ class Card:
             self._number("nvmlDeviceGetTemperature", 0),
             self._number("nvmlDeviceGetPowerUsage", scale=1e-3),
         )
+
+    def presence(self) -> Presence:
+        """Who is here, and who works. NvmlError when card or session are gone."""
+        return Presence(time.monotonic(), self._processes_now(), self._work())
+
+    def _work(self) -> Mapping[int, float]:
+        """The share of the card that each process took in the last second; nothing where it is not told by process."""
+        since = int((time.time() - WORK_SECONDS) * 1e6)
+        try:
+            told = self._nvml.ask("nvmlDeviceGetProcessUtilization", self.handle, since, card=self.index)
+        except NvmlError as error:  # `not_found`: nobody did anything
+            if error.word in CARD_GONE or error.word in CLOSED:
+                raise
+            return {}
+        newest = {entry.pid: entry for entry in sorted(told, key=lambda entry: int(entry.timeStamp))}
+        return {int(pid): entry.smUtil / 100 for pid, entry in newest.items() if entry.smUtil <= 100}  # else junk
 
     def _read(self) -> Gpu:
         rates, memory = self._ask("nvmlDeviceGetUtilizationRates"), self._memory()
@@ -207,6 +247,13 @@ class Card:
             else:
                 self._unreadable[function] = error.word
             return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # the process ended
+        return ""
 
 
 def _decode(value: str | bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ CHUNK = 64 * 1024
 SOON = 0.5  # seconds after which we look who still holds the output of a killed group
 PATIENCE = 2.0  # seconds that a killed process has to go; one that a driver holds in the kernel does not
 MARKER = "GPU_CANARY_WORKER"
+PREFIX = "gpu-canary-"  # of the folders that workers get
 
 
 class Output:
@@ -67,18 +69,22 @@ class Output:
 
 
 class Child:
-    """One process of the user's Python. `folder` is its scratch, also its TMPDIR, and goes with it."""
+    """One process of the user's Python. `folder` is its scratch, also its TMPDIR, and goes with it.
+
+    While we live we hold the folder's lock: one that nobody holds was left behind (`exporter/cleanup.py`).
+    """
 
     def __init__(self, scratch: str | None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="gpu-canary-", dir=scratch))
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=scratch))
+        self._held = posix.hold(self.folder)
         self.changed = threading.Event()
         self._lock = threading.Lock()  # a pid is signalled only while it is certainly still the child's
         self._process: subprocess.Popen[bytes] | None = None
         self._output: Output | None = None
         self._pipe = ""
 
-    def start(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
-        """OSError when the program cannot be started; `end` is to be called all the same."""
+    def start(self, argv: Sequence[str], environ: Mapping[str, str], gently: bool = False) -> None:
+        """OSError when the program cannot be started; `end` is to be called all the same. `gently`: it gives way to others."""
         with self._lock:
             self._process = subprocess.Popen(
                 argv,
@@ -90,6 +96,8 @@ class Child:
                 env={**environ, "TMPDIR": str(self.folder), MARKER: self.folder.name},
                 **posix.own_group(),
             )
+            if gently:
+                posix.lower_priority(self._process.pid)
         assert self._process.stdout is not None  # noqa: S101 (it was asked for)
         self._pipe = posix.pipe_name(self._process.stdout.fileno())
         self._output = Output(self._process, self._process.stdout, self.changed)
@@ -124,6 +132,9 @@ class Child:
     def end(self) -> int | None:
         """Leave nothing behind. The exit status, negative for a signal; None: it does not die, or never lived."""
         self.kill()
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
         if self._process is None or self._output is None:
             return None
         if not self._output.ended(SOON):

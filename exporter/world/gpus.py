@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from exporter.world.cards import Processes
@@ -17,6 +19,7 @@ from exporter.world.nvml import LIBRARIES, load
 from exporter.world.nvml_session import Session
 from exporter.world.pci import cards_on_the_bus, slot
 from exporter.world.token import Token
+from exporter.world.watch import Watch
 from exporter.world.xids import KERNEL_LOGS, KernelLog, Tally
 from probes.rules import GPU_DRIVER_WEDGED
 from probes.stops import Deferred, SubjectFailed
@@ -40,6 +43,7 @@ class Pace:
     """Seconds. Without persistence mode the driver wakes the cards only when NVML starts, which takes it seconds a card."""
 
     sample: float = 1.0
+    watch: float = 0.5  # while a benchmark runs on a card: two looks make the second within which it gives way
     deadline: float = 4.0  # below the shortest interval of a check that looks
     start: float = 30.0
     reopen: float = 60.0  # between looks at the bus, and between attempts to find a lost card again
@@ -52,6 +56,7 @@ class GpuDoor:
         self._places, self._pace = places or Places(), pace or Pace()
         self._tally = Tally()
         self._turn = threading.Condition()
+        self._watched: Counter[str] = Counter()
         self._bus = Gpus()
         self._bus_read = float("-inf")
         self._session: Session | None = None
@@ -79,6 +84,26 @@ class GpuDoor:
         if self._session is None or self._stuck():
             return Idle(False, reason="NVML does not answer")
         return self._session.idle(uuid, needed_bytes)
+
+    @contextmanager
+    def watched(self, uuid: str) -> Iterator[Watch | None]:
+        """That card, watched for disturbers until the block is left; None when it cannot be watched."""
+        session = self._session
+        if session is None:
+            yield None
+            return
+        watch = Watch(session, uuid)
+        self._watch(session, uuid, 1)
+        try:
+            yield watch if watch.begin(self._pace.deadline) else None
+        finally:
+            self._watch(session, uuid, -1)
+
+    def _watch(self, session: Session, uuid: str, more: int) -> None:
+        with self._turn:
+            self._watched[uuid] += more
+            session.watch(uuid for uuid, number in self._watched.items() if number > 0)
+            self._turn.notify_all()  # the thread reckons anew when it looks next
 
     def uuid_of(self, card: str) -> str:
         """The uuid of the card with this index or uuid; "" while an index is not known. Never waits for the driver."""
@@ -111,7 +136,7 @@ class GpuDoor:
                     return None
                 pace, processes = self._pace, Processes(self._places.proc)
                 self._log = KernelLog(self._places.kernel_logs)
-                self._session = Session(library, processes, self._tally, pace.sample, pace.reopen)
+                self._session = Session(library, processes, self._tally, pace.sample, pace.reopen, pace.watch)
                 self._thread = threading.Thread(target=self._work, args=(self._session,), name="nvml", daemon=True)
                 self._thread.start()
             return self._session
@@ -169,7 +194,8 @@ class GpuDoor:
         while True:
             with self._turn:
                 self._busy = None
-                self._turn.wait_for(lambda: self._closing or self._asked > self._served, session.until_sample())
+                if not self._closing and self._asked <= self._served:
+                    self._turn.wait(session.until_sample())
                 if self._closing:
                     break
                 self._busy, ticket = time.monotonic(), self._asked

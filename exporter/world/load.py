@@ -16,7 +16,7 @@ class Load:
 
     def __init__(self, gpus: Callable[[], Gpus] | None, uuid: str) -> None:
         self._gpus = gpus if uuid else None
-        self._uuid = uuid
+        self._uuid = uuid.partition(",")[0]  # of two cards, the first
         self._driver = ""
         self._seen: list[Gpu] = []
         self._next = 0.0
@@ -41,6 +41,25 @@ class Load:
         if links:  # an idle card lowers its link, so only the best seen under load counts
             found["pcie_link"] = "gen {} x{}".format(*max(links))
         return found
+
+    def numbers(self) -> dict[str, Json]:
+        """What the card did, as numbers, from one sample a second. `vram_of`: whose peak that is, the run's own processes'
+        or, where the driver does not tell theirs, the growth of the whole card's use."""
+        if self._before is None:
+            return {}
+        told: dict[str, Json] = {}
+        own = [sum({p.pid: p.memory or 0 for p in g.processes or () if p.ours}.values()) for g in self._seen]
+        used = [g.memory_used for g in self._seen if g.memory_used is not None]
+        if any(own):
+            told |= {"vram": max(own), "vram_of": "its processes"}
+        elif used and self._before.memory_used is not None:
+            told |= {"vram": max(0, max(used) - self._before.memory_used), "vram_of": "the card's growth"}
+        busy = [g.utilization for g in self._seen if g.utilization is not None]
+        powers = [g.power for g in self._seen if g.power is not None]
+        told |= {name: sum(of) / len(of) for name, of in (("utilization", busy), ("power", powers)) if of}
+        if self._seen and self._before.energy is not None and self._seen[-1].energy is not None:
+            told["energy"] = self._seen[-1].energy - self._before.energy
+        return told
 
     def evidence(self) -> dict[str, Json]:
         """What the card did, for people. Called when the worker is gone: whose VRAM is not back by now leaks."""

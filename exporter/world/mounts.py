@@ -21,10 +21,11 @@ ESCAPE = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The host's /proc and root, as paths of ours."""
+    """The host's /proc and root, as paths of ours; and where exporters agree who measures (`claims.py`), "" for its default."""
 
     procfs: str = "/proc"
     rootfs: str = "/"
+    locks: str = ""
 
     @property
     def mounted(self) -> bool:

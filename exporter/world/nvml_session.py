@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from exporter.world.cards import Card, Processes
 from exporter.world.nvml import ABSENT, CLOSED, Nvml, NvmlError, XidEvents
 from exporter.world.pci import slot
+from exporter.world.presence import Presence, disturbance
 from exporter.world.samples import KEPT, Sample, idle, peaks
 from exporter.world.xids import Tally
 from probes.world.gpus import Gpu, Gpus, Idle
@@ -18,19 +19,24 @@ from probes.world.gpus import Gpu, Gpus, Idle
 class Session:
     """Everything the GPU door's thread keeps. Only that thread may call `read`, `sample` and `end`.
 
-    `period` and `reopen` are seconds: between samples, and between attempts to find a lost card again.
+    `period`, `reopen` and `watch` are seconds: between samples, between attempts to find a lost card again, and between
+    two looks at who is on a card that is watched.
     """
 
-    def __init__(self, library: ctypes.CDLL, processes: Processes, tally: Tally, period: float, reopen: float) -> None:
+    def __init__(
+        self, library: ctypes.CDLL, processes: Processes, tally: Tally, period: float, reopen: float, watch: float
+    ) -> None:
         self.nvml = Nvml(library)
         self._processes, self._tally = processes, tally
-        self._period, self._reopen = period, reopen
+        self._period, self._reopen, self._watch = period, reopen, watch
         self._cards: tuple[Card, ...] = ()
         self._dead: tuple[Gpu, ...] = ()  # listed by NVML, but lost before we could ask their uuid
         self._events: XidEvents | None = None
         self._known: Mapping[str, Gpu] = {}  # the last reading of every card seen since start, by uuid
         self._samples: Mapping[str, tuple[Sample, ...]] = {}
-        self._opened = self._sampled = float("-inf")
+        self._watched: frozenset[str] = frozenset()
+        self._presence: Mapping[str, Presence] = {}
+        self._opened = self._sampled = self._looked = float("-inf")
 
     def read(self) -> Gpus:
         """All cards, in full. A session that ended (the driver was reloaded) is opened again once, at once."""
@@ -50,11 +56,17 @@ class Session:
 
     def until_sample(self) -> float | None:
         """Seconds until the next sample is due, None while there is nothing to sample."""
-        return max(0.0, self._sampled + self._period - time.monotonic()) if self._cards else None
+        if not self._cards:
+            return None
+        due = self._sampled + self._period
+        return max(0.0, (min(due, self._looked + self._watch) if self._watched else due) - time.monotonic())
 
     def sample(self) -> None:
         """One sample of every card and the events so far, when it is time. What fails here, the next `read` tells."""
         now = time.monotonic()
+        if self._watched and now >= self._looked + self._watch:
+            self._looked = now
+            self._look_who_is_there()
         if now < self._sampled + self._period:
             return
         self._sampled = now
@@ -82,8 +94,48 @@ class Session:
         card = self._known.get(uuid)
         if card is None or card.error:
             return Idle(False, reason=card.error if card else "no such card")
-        weak = card.processes is None or card.mig or not self._processes.visible
-        return idle(self._samples.get(uuid, ()), needed_bytes, self._period, time.monotonic(), weak)
+        if card.mig:
+            return Idle(
+                False, True, "it is divided by MIG: no slice is the card, and none tells whether it works", True
+            )
+        weak = card.processes is None or not self._processes.visible
+        empty = not weak and not card.processes
+        return idle(self._samples.get(uuid, ()), needed_bytes, self._period, time.monotonic(), weak, empty)
+
+    def watch(self, uuids: Iterable[str]) -> None:
+        """Look who is on these cards, and on no others, from now on. Any thread may ask."""
+        self._watched = frozenset(uuids)
+        self._presence = {}
+        self._looked = float("-inf")
+
+    def presence(self, uuid: str) -> Presence | None:
+        """The newest look at a card that is watched; None before the first. Any thread may ask."""
+        return self._presence.get(uuid)
+
+    def disturbance(self, before: Presence, now: Presence) -> str:
+        """Who disturbs a benchmark that began after `before`; "" when nobody does. Any thread may ask."""
+        own = None if self._processes.visible else self._processes.own()
+        return disturbance(before, now, self._processes.stranger, own)
+
+    @property
+    def pids_known(self) -> bool:
+        """Do the pids that NVML tells mean anything here?"""
+        return self._processes.visible
+
+    def utilization(self, uuid: str, since: float) -> float | None:
+        """How busy the newest sample after `since` (monotonic) found the card; None when there is none."""
+        sample = next(iter(self._samples.get(uuid, ())[-1:]), None)
+        return sample.utilization if sample and sample.at >= since else None
+
+    def _look_who_is_there(self) -> None:
+        seen = dict(self._presence)
+        for card in self._cards:
+            if card.uuid in self._watched:
+                try:
+                    seen[card.uuid] = card.presence()
+                except NvmlError:  # the run itself meets it
+                    continue
+        self._presence = seen
 
     def _read(self) -> Gpus:
         if not self.nvml.open or (self._lost() and time.monotonic() >= self._opened + self._reopen):

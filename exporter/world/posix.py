@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import TypedDict
 
 PROC = Path("/proc")
+IOPRIO_SET = {"x86_64": 251, "aarch64": 30}  # system calls without a function in glibc; ioprio_set(2)
+IOPRIO_PROCESS, IOPRIO_IDLE = 1, 3 << 13  # IOPRIO_WHO_PROCESS; class idle, above the 13 bits of its data
 SWEEPS = 20  # a process that forks faster than we can kill it is met again in the next sweep
 
 
@@ -149,8 +153,32 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def hold(folder: Path) -> int | None:
+    """The folder's lock as a descriptor to close; None while somebody else has it, or where there is no such lock."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
+
 def lower_priority(pid: int) -> None:
-    """Let a background process of ours give way to everything else."""
-    if sys.platform != "win32":
-        with suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, pid, 10)
+    """Let a process of ours give way to everything else: nice 10, and the disk only while nobody else wants it (Linux).
+
+    Its threads to come do the same; call it before there are any.
+    """
+    if sys.platform == "win32":
+        return
+    with suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, pid, 10)
+    if sys.platform == "linux" and platform.machine() in IOPRIO_SET:
+        ctypes.CDLL(None).syscall(IOPRIO_SET[platform.machine()], IOPRIO_PROCESS, pid, IOPRIO_IDLE)

@@ -34,22 +34,25 @@ def peaks(samples: Sequence[Sample]) -> Mapping[str, float]:
     return found
 
 
-def idle(samples: Sequence[Sample], needed_bytes: int, period: float, now: float, weak: bool) -> Idle:
-    """Has the card been idle for the whole time that is kept, and has it room? What is unknown is never idle."""
+def idle(samples: Sequence[Sample], needed_bytes: int, period: float, now: float, weak: bool, empty: bool) -> Idle:
+    """Has the card been idle for the whole time that is kept, and has it room? What is unknown is never idle.
 
-    def no(reason: str) -> Idle:
-        return Idle(False, weak, reason)
+    `empty`: certainly nobody has the card open, so nobody works on it, whether or not it tells how busy it is.
+    """
+
+    def no(reason: str, never: bool = False) -> Idle:
+        return Idle(False, weak, reason, never)
 
     if len(samples) < KEPT or now - samples[0].at > 1.5 * KEPT * period or now - samples[-1].at > 5 * period:
         return no(f"it has not been watched for {KEPT * period:.0f} s yet")
     known = [sample.utilization for sample in samples if sample.utilization is not None]
-    if len(known) < len(samples):
-        return no("it does not tell its utilisation")
-    if max(known) >= BUSY:
+    if len(known) < len(samples) and not empty:
+        return no("it does not tell its utilisation", never=not known)
+    if known and max(known) >= BUSY:
         return no(f"it was {max(known):.0%} busy within the last {KEPT * period:.0f} s")
     free = samples[-1].memory_free
     if free is None:
-        return no("it does not tell its free memory")
+        return no("it does not tell its free memory", never=all(sample.memory_free is None for sample in samples))
     if free < needed_bytes:
         return no(f"{free // MIB} MiB are free, {needed_bytes // MIB} MiB are needed")
     return Idle(True, weak)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,6 +92,11 @@ class Launcher:
             with self._lock:
                 self._children.discard(child)
 
+    @property
+    def scratch(self) -> Path:
+        """Where the workers' folders lie."""
+        return Path(self._scratch or tempfile.gettempdir())
+
     def close(self) -> None:
         """End every live worker at once and start none again: the exporter leaves."""
         with self._lock:
@@ -127,7 +133,7 @@ class Launcher:
         rows = RowFile(written)
         argv = [interpreter.path, str(WORKERS / "kit.py"), str(bench), str(wanted), str(written)]
         try:
-            child.start(argv, environment(os.environ, gpu))
+            child.start(argv, environment(os.environ, gpu), gently=not gpu)  # whoever works on a card needs its CPU
         except OSError as error:
             rows.close()
             reason = "permission" if isinstance(error, PermissionError) else "no_interpreter"
@@ -175,7 +181,8 @@ class Launcher:
         if isinstance(rss, int):
             evidence["worker memory"] = f"peak RSS {rss / MIB:.0f} MiB"
         evidence.update(load.evidence())
-        return replace(end, data={**end.data, "conditions": load.conditions(), "evidence": evidence})
+        seen: dict[str, Json] = {"conditions": load.conditions(), "evidence": evidence, "card": load.numbers()}
+        return replace(end, data={**end.data, **seen})
 
     def _judge(self, failure: Failure, child: Child, interpreter: Interpreter) -> Exception:
         if failure.missing == "torch":

@@ -8,34 +8,22 @@ from typing import Literal
 from pydantic import Field
 
 from probes.api import (
-    Conditions,
-    Duration,
+    BenchmarkParams,
     Fact,
     Metric,
     Needs,
-    Params,
     Probe,
-    Rule,
     World,
-    card_of,
-    facts_of,
+    benchmark,
     recorded,
 )
 
 
-class MatmulParams(Params):
-    device: Literal["auto", "cuda", "cpu"] = Field(
-        "auto", description="Where to measure; `auto` takes the card where torch sees one, and the CPU elsewhere."
-    )
-    gpu: str = Field("", description="Index or UUID of the card; empty for the first.")
-    interpreter: str = Field("auto", description="Python to measure: a name of `interpreters:`, a path, or `auto`.")
-    dtypes: tuple[Literal["fp32", "tf32", "fp16", "bf16"], ...] = Field(
+class MatmulParams(BenchmarkParams):
+    dtypes: tuple[Literal["fp32", "tf32", "fp16", "bf16", "fp8"], ...] = Field(
         (), description="Number formats; empty for all that the device computes natively (fp32 alone on the CPU)."
     )
     size: int = Field(0, ge=0, le=65536, description="Rows of the square matrices; 0 for the size of the card's class.")
-    seconds: Duration = Field(
-        0.0, description="Time spent measuring; 0s for 8s on a card and 2s on the CPU. 2m shows what heat does to it."
-    )
 
 
 FLOPS = Metric(
@@ -44,24 +32,10 @@ FLOPS = Metric(
     ("dtype", "device"),
     better="higher",
 )
-NOT_ON_CARD = Rule(
-    "matmul-not-on-card",
-    "warning",
-    "This machine has a card, but torch computed on the CPU.",
-    "1. `gpu-canary run torch_import` says why torch does not see the card, and what to install.\n"
-    "2. `nvidia-smi` must list the card.\n"
-    "3. Set `device: cpu` if the CPU is what you want to measure.",
-)
 
 
 def run(params: MatmulParams, world: World) -> Iterator[Fact]:
-    card = card_of(world, params.device, params.gpu)
-    rows = world.worker("matmul", params.model_dump(mode="json"), interpreter=params.interpreter, gpu=card)
-    for fact in facts_of(rows, (FLOPS,)):
-        yield fact
-        on_cpu = isinstance(fact, Conditions) and fact.values.get("device") == "cpu" and params.device != "cpu"
-        if on_cpu and (card or world.gpus().nvidia):  # a card whose driver is broken is on the bus all the same
-            yield NOT_ON_CARD("torch sees no CUDA device", subject=card)
+    yield from benchmark("matmul", params, world, (FLOPS,))
 
 
 PROBE = Probe(
@@ -69,7 +43,6 @@ PROBE = Probe(
     MatmulParams,
     run,
     metrics=(FLOPS,),
-    rules=(NOT_ON_CARD,),
     every="6h",
     timeout="5m",
     needs=Needs(lane="gpu", idle=True),

@@ -23,6 +23,7 @@ import traceback
 WARM_UP = 0.5  # seconds: a card needs some hundred milliseconds under load to reach its clocks
 MINIMUM_CALLS = 5
 EVENTS_AHEAD = 10  # calls queued between two synchronisations, so that the card never waits for Python
+LONG_CALL = 0.05  # seconds; next to a call as long as this, what Python takes is nothing, and ten of them are too many
 L2_FLUSH_BYTES = 256 * 1024 * 1024  # twice the largest L2 there is: B200, 126 MB (developer.nvidia.com/blackwell)
 
 
@@ -48,6 +49,7 @@ class Kit:
             self.flush = torch.empty(L2_FLUSH_BYTES, dtype=torch.int8, device=device)
             card = self.cuda.get_device_properties(0)
             facts.update(device_name=card.name, capability="%d.%d" % (card.major, card.minor))
+            facts["device_memory"] = "%.0f GiB" % (card.total_memory / 2**30)  # some models share a name
         self._start(device=device, threads=torch.get_num_threads(), **facts)
         return torch, device
 
@@ -63,25 +65,39 @@ class Kit:
         """How far: `done` of `total`, in any one unit."""
         self._row("progress", done=float(done), total=float(total))
 
+    def fitting(self, classes, cpu):
+        """What suits this device: `cpu`, or of ((least bytes, value), ...) the first whose memory the card has."""
+        if self.cuda is None:
+            return cpu
+        memory = self.cuda.get_device_properties(0).total_memory
+        return next(value for least, value in classes if memory >= least)
+
+    def budget(self, params, cuda, cpu=2.0):
+        """The seconds to spend measuring: those asked for, or the benchmark's own on this device."""
+        return params.get("seconds") or (cpu if self.cuda is None else cuda)
+
     def seconds(self, work, budget, warm_up=WARM_UP):
         """The median time of one call of `work`, from as many calls as fit into `budget` seconds after the warm-up."""
-        end = self.clock() + warm_up
-        while self._batch(work) and self.clock() < end:
-            pass
-        taken, end = [], self.clock() + budget
+        if self.cuda is not None:
+            self._batch(work, 1)  # loads its kernels
+        end, taken = self.clock() + warm_up, self._batch(work, 1)
+        while self.clock() < end:
+            taken = self._batch(work, _ahead(taken))
+        ahead, taken, end = _ahead(taken), [], self.clock() + budget
         while len(taken) < MINIMUM_CALLS or self.clock() < end:
-            taken.extend(self._batch(work))
+            taken.extend(self._batch(work, ahead))
         median = statistics.median(taken)
         if not median > 0:
             raise RuntimeError("%d calls took a median of %r seconds: no clock can say that" % (len(taken), median))
         return median
 
-    def _batch(self, work):
+    def _batch(self, work, ahead):
+        """The seconds that some calls took: one on the CPU, `ahead` on a card."""
         if self.cuda is None:
             began = self.clock()
             work()
             return [self.clock() - began]
-        pairs = [[self.cuda.Event(enable_timing=True) for _ in "ab"] for _ in range(EVENTS_AHEAD)]
+        pairs = [[self.cuda.Event(enable_timing=True) for _ in "ab"] for _ in range(ahead)]
         for start, stop in pairs:
             self.flush.zero_()  # no call finds its data in the L2 of the one before
             start.record()
@@ -100,6 +116,10 @@ class Kit:
             self._start()
         self.rows.write(json.dumps({"kind": kind, **fields}, ensure_ascii=False) + "\n")
         self.rows.flush()
+
+
+def _ahead(taken):
+    return 1 if taken[-1] > LONG_CALL else EVENTS_AHEAD
 
 
 def peak_rss():

@@ -112,8 +112,10 @@ class Gpus:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """May a benchmark take the card? `weak`: judged by utilisation and memory alone; `reason` says why not."""
+    """May a benchmark take the card? `weak`: judged by utilisation and memory alone; `reason` says why not; `never`: this
+    card does not tell what the gate must know, and waiting changes nothing."""
 
     idle: bool
     weak: bool = False
     reason: str = ""
+    never: bool = False

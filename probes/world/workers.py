@@ -18,7 +18,8 @@ class Row:
     data: any JSON the worker reports that is no number (`data`).
     progress: `done` of `total`.
     end: the worker finished; `data` holds its own peak RSS, and what the parent saw: `conditions` (driver, power limit, PCIe
-    link under load) and `evidence` (log tail, memory, clocks, power and throttling of the card) by name.
+    link under load), `evidence` (log tail, memory, clocks, power and throttling of the card) and `card` (as numbers: vram,
+    vram_of, utilization, power, energy) by name.
     """
 
     kind: Literal["start", "fact", "data", "progress", "end"]

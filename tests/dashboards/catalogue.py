@@ -14,7 +14,7 @@ from exporter.families import PREFIX, Family
 from exporter.history_probe import SIZE
 from exporter.inbox_probe import ALERTS, WATCHDOG
 from exporter.metrics import CheckSeries
-from exporter.result import Latest, Target
+from exporter.result import Comparison, Expectation, Latest, Target
 from exporter.shipped import ALERTS as RULES
 from probes import BUILTIN
 from probes.api import Finding, Metric
@@ -46,12 +46,12 @@ def probes() -> Catalogue:
 
 def house() -> Catalogue:
     """Every series that the exporter makes itself, from the code that makes them."""
-    about = About(lanes={"light": (0, 1)}, next_runs={"toy": 0.0})
+    about = About(lanes={"light": (0, 1)}, held={"gpu:0": 0.0}, next_runs={"toy": 0.0})
     found = dict(map(_family, (*about.families(), *for_templates((TARGET_MISSED,), "", ""))))
     found |= dict(map(_family, _of_a_check()))
     found |= {name: Series(False, SCRAPED | {"check"}) for name in LIVE}
     for name in found:
-        if name.startswith(f"{PREFIX}target_"):
+        if name.startswith((f"{PREFIX}target_", f"{PREFIX}baseline_", f"{PREFIX}verdict_", f"{PREFIX}expected_")):
             found[name] = Series(False, None)  # those of the measurement too
     labels = found[f"{PREFIX}finding"].labels or frozenset()
     return found | {f"{PREFIX}finding": Series(False, labels | {"injected"})}
@@ -111,7 +111,10 @@ def _of_a_check() -> Iterator[Family]:
     """A check that has everything a check can have."""
     targets = (Target("speed_bytes_per_second", 1.0, 9.0),)
     made = CheckSeries(check(quiet, targets=targets, objective=0.99))
-    ran = result(measurements=(SPEED(5.0, path="/"),), findings=(Finding("toy-slow", "warning", "", ""),))
+    expected = (Expectation("speed_bytes_per_second", (("path", "/"),), 5.0, 1.0),)
+    compared = (Comparison("speed_bytes_per_second", (("path", "/"),), "ok", 60, 5.0, 0.1, 0.0),)
+    findings = (Finding("toy-slow", "warning", "", ""),)
+    ran = result(measurements=(SPEED(5.0, path="/"),), findings=findings, comparisons=compared, expectations=expected)
     made.counts.count(made.check, ran)
     skipped = result(outcome="skipped", skip=("deferred", "busy"))
     made.counts.count(made.check, skipped)

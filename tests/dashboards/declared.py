@@ -44,6 +44,8 @@ UNSHOWN: dict[str, str] = {
     "gpucanary_check_duration_seconds_count": "the buckets say the same, and more",
     "gpucanary_check_duration_seconds_sum": "the buckets say the same, and more",
     **LEFT_OUT,
+    "gpucanary_cleanup_runs_total": "a count of looks; what it is for is the next one",
+    "gpucanary_cleanup_removed_bytes_total": "nothing, unless an exporter was killed in the middle of a benchmark",
 }
 
 # Panels whose colours begin at an alert's number: the numbers must be in that alert's expression.
@@ -67,9 +69,16 @@ UNPAIRED = {
     ("gpucanary-hardware", "Left until it slows down"): "the alert begins at 0 degrees left; 5 before that is a hint",
     ("gpucanary-services", "Answers"): "14 days is the check's `minimum_validity`; the alert follows the rule it fires",
     ("gpucanary-services", "Objectives"): "a quarter of the month's allowance is left: a hint, nobody is called for it",
+    (
+        "gpucanary-benchmarks",
+        "Against what such a card reaches",
+    ): "the rule `below-expected` begins there, which tells why",
     ("gpucanary-benchmarks", "Matrix product: newest against target and best"): SPREAD,
+    ("gpucanary-benchmarks", "Attention: newest against target and best"): SPREAD,
+    ("gpucanary-benchmarks", "Convolution: newest against target and best"): SPREAD,
     ("gpucanary-benchmarks", "Memory: newest against target and best"): SPREAD,
     ("gpucanary-benchmarks", "Bus: newest against target and best"): SPREAD,
+    ("gpucanary-benchmarks", "Between cards: newest against target and best"): SPREAD,
 }
 
 RETENTION_DAYS = 30  # the longest range a panel may look back; docker-compose.yml says how long Prometheus keeps

@@ -105,6 +105,7 @@ ALIKE: Mapping[str, object] = {
     "recovery_action": 0,
     "mig": 0,
     "processes": "",
+    "work": "",
 }
 
 

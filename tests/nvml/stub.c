@@ -10,6 +10,7 @@
  *     gpu1.hang.nvmlDeviceGetUtilizationRates 60   it sleeps that long, or until the line is gone
  *     gpu1.lost 1                                  every call fails with "GPU is lost"
  *     gpu0.processes compute:4242:1073741824 graphics:77:0
+ *     gpu0.work 4242:60                            percent of the card within the last second, by pid
  *     event1 0 79                                  XID 79 on card 0; event2, event3, ... follow, each told once
  *
  * Structs follow NVIDIA's nvml.h (https://docs.nvidia.com/deploy/nvml-api/).
@@ -20,7 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, TIMEOUT = 10, LOST = 15 };
+enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, TIMEOUT = 10, LOST = 15 };
 enum { CARDS = 16, XID_EVENT = 8, RECOVERY_ACTION = 230 };
 
 typedef unsigned long long u64;
@@ -262,6 +263,23 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned *count, Proc
 int nvmlDeviceGetGraphicsRunningProcesses_v3(Device device, unsigned *count, Process *out) {
     ENTER(device);
     return processes(device, "graphics", count, out);
+}
+
+typedef struct { unsigned pid; u64 at; unsigned sm, memory, encoder, decoder; } Work;
+
+int nvmlDeviceGetProcessUtilization(Device device, Work *out, unsigned *count, u64 since) {
+    char line[2048];
+    unsigned found = 0, room = out ? *count : 0;
+    ENTER(device);
+    if (!text(device, "work", line, sizeof line)) return NOT_SUPPORTED;
+    for (char *word = strtok(line, " "); word; word = strtok(NULL, " ")) {
+        unsigned pid, share;
+        if (sscanf(word, "%u:%u", &pid, &share) != 2) continue;
+        if (found < room) out[found] = (Work){pid, since + 500000, share, 0, 0, 0};
+        found++;
+    }
+    *count = found;
+    return !found ? NOT_FOUND : found > room ? INSUFFICIENT_SIZE : OK;
 }
 
 /* ---- events --------------------------------------------------------------------------------------------------- */

@@ -42,6 +42,7 @@ TROUBLE = {
     "Not measured last time",
     "Skipped runs by reason",
     "Skipped runs per hour, by reason",
+    "Worse than their own past",
     "XIDs",
 }
 # Where a machine of the demo has no such thing, healthy or not.

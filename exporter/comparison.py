@@ -1,0 +1,107 @@
+"""How does a measured series compare with the check's own past, and what may be the cause? Pure: the verdict's words.
+
+Runs are comparable when identity and conditions are the same (DESIGN.md section 7). Under new conditions the newest runs
+are held against those under the conditions before, by size alone, until there are enough for a baseline of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from exporter import detectors
+from exporter.baseline import Baseline, Past, Run, baseline, differences, of_series, strains
+from exporter.detectors import FAST, LEAST
+from exporter.result import Comparison, Result, State
+from exporter.units import human
+from probes.api import Finding, Measurement
+from probes.facts import Better
+from probes.rules import CONDITIONS_CHANGED, IMPROVED, REGRESSED
+
+MENTIONED = 4  # causes and components that a finding names
+TEXT = 80  # characters of each
+FLOORS = {"_ratio": 0.02, "_celsius": 5.0}  # by unit: a smaller shift is nobody's business, also from nearly nothing
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a run is held against: runs like it and, while those are few, the runs under the conditions before."""
+
+    alike: Sequence[Run]
+    previous: Sequence[Run]
+
+    @classmethod
+    def of(cls, result: Result, past: Past) -> Before:
+        alike = past.comparable(result)
+        young = len(alike) + 1 - FAST < LEAST
+        return cls(alike, past.previous(result) if young else ())
+
+    def changed(self, result: Result) -> list[str]:
+        """Which components are others than before: `driver 570.86.15 -> 575.51.03`."""
+        if not self.previous:
+            return []
+        pairs = differences(self.previous[-1].conditions, result.conditions).items()
+        return [f"{name} {old} -> {new}"[:TEXT] for name, (old, new) in sorted(pairs)]
+
+    def unusual(self, result: Result) -> list[str]:
+        """What was seen in this run and in less than half of those before: most cards reach their power cap in every run."""
+        runs = self.previous or self.alike
+        return [s[:TEXT] for s in strains(result) if 2 * sum(s in run.strains for run in runs) < len(runs)]
+
+
+def compare(result: Result, past: Past) -> tuple[Comparison, ...]:
+    """Every judged series of a measured result against its past."""
+    if not past.better:
+        return ()
+    before = Before.of(result, past)
+    judged = (m for m in result.measurements if m.metric in past.better)
+    return tuple(_compare(result, m, past.better[m.metric], before) for m in judged)
+
+
+def _compare(result: Result, m: Measurement, better: Better, before: Before) -> Comparison:
+    key, floor = (m.metric, m.labels), next((f for unit, f in FLOORS.items() if m.metric.endswith(unit)), 0.0)
+    values = [*of_series(before.alike, key), m.value]
+    if len(values) - FAST >= LEAST:
+        changed: list[str] = []
+        base, shift = baseline(values[:-FAST]), detectors.shift(values, floor)
+    else:
+        previous = of_series(before.previous, key)
+        if len(previous) < LEAST:
+            return Comparison(*key, "too_few_runs", len(values) - 1)
+        base, changed = baseline(previous), before.changed(result)
+        shift = detectors.size(values, base, floor)
+    state = _state(shift, better, "new_conditions" if changed else "ok")
+    cause = "; ".join((changed + before.unusual(result))[:MENTIONED]) if shift else ""
+    return Comparison(*key, state, base.runs, base.median, base.mad, _deviation(m.value, base), shift, cause)
+
+
+def findings(result: Result, past: Past) -> Iterator[Finding]:
+    """What a compared result has to say of its verdicts."""
+    values = {(m.metric, m.labels): m.value for m in result.measurements}
+    for c in result.comparisons:
+        if c.shift and c.median is not None:
+            value, median = human(c.metric, values[c.metric, c.labels]), human(c.metric, c.median)
+            away = f"{abs(c.shift):.1%} {'above' if c.shift > 0 else 'below'} the median {median} of {c.runs} runs"
+            cause = f"seen with it: {c.cause}" if c.cause else "no cause was seen in this run"
+            rule = REGRESSED if c.state == "regressed" else IMPROVED
+            yield rule(f"{value}; the newest runs are {away}; {cause}", series_name(c.metric, dict(c.labels)))
+    changed = Before.of(result, past).changed(result) if result.comparisons else []
+    if changed and any(c.median is not None for c in result.comparisons):
+        yield CONDITIONS_CHANGED(
+            f"{'; '.join(changed[:MENTIONED])}; held against the runs before until there are enough"
+        )
+
+
+def series_name(metric: str, labels: Mapping[str, str]) -> str:
+    """A series as a finding's subject: `flops_per_second{dtype=fp16,device=cuda}`."""
+    return metric + ("{" + ",".join(f"{key}={value}" for key, value in labels.items()) + "}" if labels else "")
+
+
+def _state(shift: float, better: Better, otherwise: State) -> State:
+    if not shift:
+        return otherwise
+    return "improved" if (shift > 0) == (better == "higher") else "regressed"
+
+
+def _deviation(value: float, base: Baseline) -> float | None:
+    return (value - base.median) / abs(base.median) if base.median else None

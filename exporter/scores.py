@@ -1,0 +1,107 @@
+"""What did benchmarks reach, beside what was expected, what is usual and what was before? Pure: the lines of a table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from exporter.comparison import series_name
+from exporter.result import Check, Comparison, Result
+from probes.api import Json
+from probes.facts import Better
+from probes.rules import BELOW_EXPECTED, TARGET_MISSED
+
+LOSS = 0.1  # of the value before; natural spread is below 4 %, an older software stack was 10 % slower: DECISIONS.md
+SEEN = "seen with it: "  # in the detail of a finding that names a cause
+
+Series = tuple[str, tuple[tuple[str, str], ...]]  # metric, labels
+Before = Mapping[tuple[str, Series], float]  # (check, series) -> value
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One series of one check. `value` is the median of `values`, one for each run; None: there is no such thing."""
+
+    check: str
+    metric: str
+    labels: tuple[tuple[str, str], ...]
+    better: Better
+    value: float
+    values: tuple[float, ...]
+    expected: float | None
+    baseline: float | None
+    verdict: str
+    cause: str
+    before: float | None
+
+    @property
+    def name(self) -> str:
+        return series_name(self.metric, dict(self.labels))
+
+    @property
+    def spread(self) -> float | None:
+        """Median distance from the median, in parts of it; None for a single run."""
+        if len(self.values) < 2 or not self.value:
+            return None
+        return statistics.median(abs(value - self.value) for value in self.values) / abs(self.value)
+
+    @property
+    def ratio(self) -> float | None:
+        return self.value / self.expected if self.expected else None
+
+    @property
+    def change(self) -> float | None:
+        """From the value before, in parts of it."""
+        return self.value / self.before - 1 if self.before else None
+
+    @property
+    def lost(self) -> bool:
+        """Is it worse than before by more than LOSS?"""
+        change = self.change or 0.0
+        return (-change if self.better == "higher" else change) > LOSS
+
+    def to_dict(self) -> dict[str, Json]:
+        data: dict[str, Json] = {**asdict(self), "labels": dict(self.labels), "values": list(self.values)}
+        return {**data, "spread_ratio": self.spread, "expected_ratio": self.ratio, "change_ratio": self.change}
+
+
+def scores(check: Check, results: Sequence[Result], before: Before) -> list[Score]:
+    """A line for each series that has a better and a worse, of the runs that measured; the newest tells the verdict."""
+    better = {metric.name: metric.better for metric in check.probe.metrics}
+    seen: dict[Series, list[float]] = {}
+    for m in (m for result in results if result.measured for m in result.measurements if better.get(m.metric)):
+        seen.setdefault((m.metric, m.labels), []).append(m.value)
+    newest = next((result for result in reversed(results) if result.measured), None)
+    made = []
+    for series, values in seen.items():
+        side = better[series[0]]
+        if newest is not None and side is not None:
+            compared = next((c for c in newest.comparisons if (c.metric, c.labels) == series), None)
+            expected = next((e.value for e in newest.expectations if (e.metric, e.labels) == series), None)
+            verdict, cause = _verdict(newest, series, compared)
+            known = before.get((check.name, series))
+            median, usual = statistics.median(values), compared.median if compared else None
+            made.append(Score(check.name, *series, side, median, tuple(values), expected, usual, verdict, cause, known))
+    return made
+
+
+def _verdict(result: Result, series: Series, compared: Comparison | None) -> tuple[str, str]:
+    """The worst that is said of a series, and the cause that was seen."""
+    subject = series_name(series[0], dict(series[1]))
+    found = {finding.rule: finding.detail for finding in result.findings if finding.subject == subject}
+    cause = compared.cause if compared else ""
+    if not cause:
+        cause = next((d.partition(SEEN)[2] for d in found.values() if SEEN in d), "")
+    if TARGET_MISSED.name in found:
+        return "target missed", cause
+    if compared and compared.state == "regressed":
+        return "regressed", cause
+    if BELOW_EXPECTED.name in found:
+        return "below expected", cause
+    return (compared.state.replace("_", " "), cause) if compared else ("", cause)
+
+
+def values_of(results: Sequence[Result]) -> dict[tuple[str, Series], float]:
+    """What these results measured, to be held against: the newest of each check wins."""
+    return {(r.check, (m.metric, m.labels)): m.value for r in results if r.measured for m in r.measurements}

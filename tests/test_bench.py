@@ -1,0 +1,315 @@
+"""Do `bench` and `expected` say what was measured, what to hold it against, and end with the right code? Real runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.commands.test_performance import example
+from exporter.config import load as load_config
+from exporter.history import recall
+from exporter.registry import load as registry
+from exporter.result import Check, Comparison, Expectation, Result
+from exporter.scores import Score, scores, values_of
+from probes.api import Finding, Measurement
+from tests.nvml import UUIDS, Stub, build_stub
+from tests.test_cli import gpu_canary, here, written
+from tests.torch_side import TORCH
+
+MATMUL = registry().probes["matmul"]
+CHECK = Check("matmul", MATMUL, MATMUL.params(), 21600.0, 300.0)
+LABELS = (("dtype", "bf16"), ("device", "cuda"))
+SERIES = ("flops_per_second", LABELS)
+NAME = "flops_per_second{dtype=bf16,device=cuda}"
+
+
+def ran(value: float, **fields: Any) -> Result:
+    return Result("matmul", "matmul", 1.0, 2.0, fields.pop("outcome", "ok"), (Measurement(*_first(value)),), **fields)
+
+
+def _first(value: float) -> tuple[str, float, tuple[tuple[str, str], ...]]:
+    return "flops_per_second", value, LABELS
+
+
+def compared(state: Any, cause: str = "") -> tuple[Comparison, ...]:
+    return (Comparison("flops_per_second", LABELS, state, 30, 100.0, 1.0, 0.0, 0.0, cause),)
+
+
+# -- the lines of the table -------------------------------------------------------------------------------------------
+
+
+def test_the_value_is_the_median_of_the_runs_that_measured() -> None:
+    broken = replace(ran(1000.0), outcome="error")
+    (score,) = scores(CHECK, [ran(90.0), ran(100.0), ran(130.0), broken], {})
+    assert (score.value, score.values, score.spread) == (100.0, (90.0, 100.0, 130.0), 0.1)
+
+
+def test_one_run_has_no_spread_and_what_is_not_known_is_none() -> None:
+    (score,) = scores(CHECK, [ran(90.0)], {})
+    assert (score.spread, score.expected, score.ratio, score.baseline, score.before, score.change) == (None,) * 6
+    assert not score.lost
+
+
+def test_runs_that_measured_nothing_have_no_line() -> None:
+    assert scores(CHECK, [replace(ran(90.0), outcome="skipped")], {}) == []
+
+
+def test_a_line_holds_expected_value_baseline_and_the_value_before() -> None:
+    result = ran(90.0, comparisons=compared("ok"), expectations=(Expectation(*SERIES, 120.0, 0.75),))
+    (score,) = scores(CHECK, [result], {("matmul", SERIES): 45.0})
+    assert (score.expected, score.ratio, score.baseline, score.change) == (120.0, 0.75, 100.0, 1.0)
+
+
+MISSED = Finding("target-missed", "warning", "90 is below", NAME)
+BELOW = Finding("below-expected", "warning", "far below; seen with it: throttled by power_cap", NAME)
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "found", "verdict"),
+    [
+        ((), (), ("", "")),
+        (compared("too_few_runs"), (), ("too few runs", "")),
+        (compared("new_conditions"), (), ("new conditions", "")),
+        (compared("regressed", "driver 1 -> 2"), (), ("regressed", "driver 1 -> 2")),
+        (compared("regressed", "driver 1 -> 2"), (BELOW,), ("regressed", "driver 1 -> 2")),
+        (compared("ok"), (BELOW,), ("below expected", "throttled by power_cap")),
+        (compared("regressed"), (BELOW, MISSED), ("target missed", "throttled by power_cap")),
+        (compared("ok"), (replace(BELOW, subject="flops_per_second{dtype=fp16,device=cuda}"),), ("ok", "")),
+    ],
+)
+def test_the_worst_that_is_said_of_a_series_is_its_verdict(
+    comparisons: tuple[Comparison, ...], found: tuple[Finding, ...], verdict: tuple[str, str]
+) -> None:
+    (score,) = scores(CHECK, [ran(90.0, comparisons=comparisons, findings=found)], {})
+    assert (score.verdict, score.cause) == verdict
+
+
+@pytest.mark.parametrize(
+    ("better", "before", "lost"),
+    [("higher", 100.1, True), ("higher", 99.9, False), ("lower", 81.7, True), ("lower", 82.0, False), ("higher", None, False)],
+)  # fmt: skip
+def test_more_than_a_tenth_for_the_worse_is_a_loss(better: Any, before: float | None, lost: bool) -> None:
+    assert Score("c", "m", (), better, 90.0, (90.0,), None, None, "", "", before).lost is lost
+
+
+def test_the_newest_run_of_a_check_is_the_one_before() -> None:
+    blind = replace(ran(7.0), outcome="skipped")
+    assert values_of([ran(90.0), ran(100.0), blind]) == {("matmul", SERIES): 100.0}
+
+
+# -- real runs --------------------------------------------------------------------------------------------------------
+
+CONFIG = f"""\
+interpreters: {{torch: {TORCH}}}
+checks:
+  - {{probe: matmul, params: {{size: 64, seconds: 20ms, interpreter: torch}}}}
+  - {{probe: memory_copy, params: {{size: 1MiB, seconds: 20ms, interpreter: torch}}}}
+  - {{probe: disk}}
+"""
+
+
+def told(tmp_path: Path, *words: str) -> tuple[int, Any]:
+    file = written(tmp_path, CONFIG)
+    code, out, _ = gpu_canary(tmp_path, "bench", *words, "--config.file", file, "--json", "--storage.path", "store")
+    return code, json.loads(out)
+
+
+@pytest.mark.torch
+def test_the_configured_benchmarks_run_and_the_table_tells_value_expected_ratio_baseline_verdict_and_cause(
+    tmp_path: Path,
+) -> None:
+    code, out, err = gpu_canary(tmp_path, "bench", "--device", "cpu", "--config.file", written(tmp_path, CONFIG))
+    assert (code, err) == (0, "")
+    heads, first, second, note = out.splitlines()
+    assert heads.split() == ["CHECK", "SERIES", "VALUE", "EXPECTED", "RATIO", "BASELINE", "VERDICT", "CAUSE"]
+    assert first.split()[:2] == ["matmul", "flops_per_second{dtype=fp32,device=cpu}"]
+    assert first.split()[3] in ("MFLOP/s", "GFLOP/s", "TFLOP/s")
+    assert second.split()[:2] == ["memory_copy", "bytes_per_second{device=cpu}"]
+    assert "too few runs" in first
+    assert note.startswith("no expected value for the processor")
+
+
+@pytest.mark.torch
+def test_repeated_runs_are_recorded_compared_with_the_last_and_a_loss_is_exit_code_1(tmp_path: Path) -> None:
+    code, (entry,) = told(tmp_path, "matmul", "--repeat", "3", "--record")
+    (score,) = entry["scores"]
+    assert (code, len(score["values"]), len(entry["results"])) == (0, 3, 3)
+    assert score["value"] == sorted(score["values"])[1]
+    runs = recall(tmp_path / "store" / "history.sqlite", "matmul", 9)
+    assert {run.measurements[0].value for run in runs} <= set(score["values"])  # history keeps one of a minute
+
+    code, (entry,) = told(tmp_path, "matmul", "--compare", "last")
+    assert entry["scores"][0]["before"] == runs[-1].measurements[0].value
+    assert code == int(entry["scores"][0]["change_ratio"] < -0.1)
+
+    faster = [{**entry, "scores": [{**score, "value": 1e15}]}]
+    (tmp_path / "before.json").write_text(json.dumps(faster))
+    file = written(tmp_path, CONFIG)
+    code, out, _ = gpu_canary(tmp_path, "bench", "matmul", "--config.file", file, "--compare", "before.json")
+    assert code == 1
+    assert "1 PFLOP/s" in out
+    assert "matmul flops_per_second{dtype=fp32,device=cpu}: -100.0% from before" in out
+
+
+@pytest.mark.torch
+def test_a_target_that_is_missed_is_the_verdict_and_its_remedy_follows_the_table(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        f"interpreters: {{torch: {TORCH}}}\n"
+        "checks: [{probe: matmul, params: {size: 64, seconds: 20ms, interpreter: torch},"
+        " targets: [{metric: flops_per_second, at_least: 1.0e+18}]}]",
+    )
+    code, out, _ = gpu_canary(tmp_path, "bench", "--config.file", file)
+    assert code == 1, out
+    assert "target missed" in out
+    assert "warning target-missed" in out
+    assert "`gpu-canary run CHECK` measures again" in out
+
+
+def test_without_torch_nobody_knows_and_the_table_says_why(tmp_path: Path) -> None:
+    file = written(tmp_path, "checks: [{probe: matmul, params: {interpreter: nowhere}}]")
+    code, out, _ = gpu_canary(tmp_path, "bench", "--config.file", file)
+    assert code == 3
+    assert "skipped (blind: no_interpreter)" in out
+    assert "no Python called 'nowhere'" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["disk"], "disk is no benchmark; `gpu-canary run disk` runs it"),
+        (["matmull"], "did you mean matmul?"),
+        (["matmul", "--repeat", "0"], "--repeat takes a number from 1 on"),
+        (["matmul", "--device", "gpu"], "'gpu' is unknown"),
+        (["matmul", "--compare", "nowhere.json"], "write it with `gpu-canary bench --json > FILE`"),
+        (["matmul", "--compare", "broken.json"], "not what `gpu-canary bench --json` writes"),
+        (["matmul", "--compare", "last", "--storage.path", "nowhere"], "holds no run of these checks"),
+    ],
+)
+def test_a_mistake_is_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.json").write_text('{"scores": 3}')
+    file = written(tmp_path, "checks: [{probe: matmul}, {probe: disk}]")
+    code, out, err = here(capsys, "bench", *words, "--config.file", file)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+# -- expected ---------------------------------------------------------------------------------------------------------
+
+
+def test_expected_shows_value_specification_basis_and_source_of_a_card(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = here(capsys, "expected", "--card", "geforce rtx 3090")
+    assert code == 0
+    assert "GeForce RTX 3090: 24 GB, 350 W, PCIe gen 4 x16" in out
+    assert "matmul  65.4 TFLOP/s  71.2 TFLOP/s   measured  2026-11-21  https://calebcoffie.com/" in out
+    assert "step_seconds                   6 s to 7 s" in out
+
+
+def test_expected_knows_a_card_by_the_drivers_name_and_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = here(capsys, "expected", "--card", "NVIDIA L40S", "--json")
+    assert (code, json.loads(out)[0]["model"]) == (0, "L40S")
+    code, out, _ = here(capsys, "expected", "--card", "all", "--json")
+    assert (code, len(json.loads(out))) == (0, 18)
+
+
+def test_an_unknown_model_is_a_mistake_and_never_a_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = here(capsys, "expected", "--card", "GeForce RTX 4090 Laptop GPU")
+    assert (code, out) == (2, "")
+    assert "there is no expected value for 'GeForce RTX 4090 Laptop GPU'" in err
+
+
+@pytest.mark.nvml
+def test_the_cards_of_this_machine_are_shown_with_what_they_reached(tmp_path: Path) -> None:
+    stub = Stub(build_stub(tmp_path / "nvml"))
+    stub.set({"gpu0.name": "NVIDIA GeForce RTX 4090", "gpu0.memory_total": 24 * 2**30})
+    stub.set({"gpu1.name": "NVIDIA GeForce RTX 4090 Laptop GPU"})
+    code, out, _ = gpu_canary(tmp_path, "expected", "--json", **stub.env())
+    first, second = json.loads(out)
+    assert (code, first["model"], first["uuid"], first["reached"]) == (0, "GeForce RTX 4090", UUIDS[0], [])
+    assert (second["model"], second["values"]) == (None, {})
+    code, out, _ = gpu_canary(tmp_path, "expected", **stub.env())
+    assert "nothing of it was measured here yet" in out
+    assert "NVIDIA GeForce RTX 4090 Laptop GPU: no expected value" in out
+
+
+# -- test-performance -------------------------------------------------------------------------------------------------
+
+PERFORMANCE = ["test-performance", "--resolution", "720p", "--benchmark"]  # as the source systems spell it
+VIDEO = f"""\
+interpreters: {{torch: {TORCH}}}
+checks:
+  - name: video_720p
+    probe: matmul
+    params: {{size: 64, seconds: 20ms, interpreter: torch}}
+    targets: [{{metric: flops_per_second, at_least: BOUND}}]
+"""
+
+
+def test_without_a_generator_it_is_skipped_plainly_and_nothing_stands_in(tmp_path: Path) -> None:
+    file = written(tmp_path, "checks: [{probe: disk}]")
+    code, out, err = gpu_canary(tmp_path, *PERFORMANCE, "--config.file", file)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "skipped: no generator configured"
+    assert "video_720p" in out
+    code, out, _ = gpu_canary(tmp_path, *PERFORMANCE, "--config.file", file, "--json")
+    assert json.loads(out) == {
+        "check": "command:video_720p",
+        "outcome": "skipped",
+        "reason": "no generator configured",
+        "results": [],
+    }
+
+
+@pytest.mark.parametrize("resolution", ["720p", "1080p"])
+def test_the_example_that_it_prints_is_a_config(tmp_path: Path, resolution: str) -> None:
+    file = written(tmp_path, example(resolution))
+    (check,) = load_config(Path(file), registry().probes).checks
+    assert (check.name, check.probe.name) == (f"command:video_{resolution}", "command")
+    assert [target.at_most for target in check.targets] == [{"720p": 540, "1080p": 1020}[resolution], 12e9]
+
+
+def test_a_check_without_a_command_is_no_generator_either(tmp_path: Path) -> None:
+    file = written(tmp_path, "checks: [{name: video_720p, probe: command}]")
+    code, out, _ = gpu_canary(tmp_path, *PERFORMANCE, "--config.file", file)
+    assert (code, out.splitlines()[0]) == (0, "skipped: no generator configured")
+
+
+def test_a_generator_is_timed_by_its_own_program(tmp_path: Path) -> None:
+    (tmp_path / "generate.py").write_text("import sys; assert sys.argv[1:] == ['--resolution', '720p']")
+    text = example("720p").replace("/path/to/it", str(tmp_path)).replace("[python,", f"[{sys.executable},")
+    text = text.replace(", {metric: peak_vram_bytes, at_most: 12GB}", "")  # there is no card here
+    code, out, _ = gpu_canary(tmp_path, *PERFORMANCE, "--config.file", written(tmp_path, text), "--json")
+    (target,) = json.loads(out)["targets"]
+    assert (target["series"], target["target"]) == ("wall_seconds", "at most 9 min")
+    assert (target["met"], target["runs"]) == (3, 3)
+    assert code == int(target["variation_ratio"] > 0.10)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("bound", "met"), [("1.0", 3), ("1.0e+18", 0)])
+def test_each_of_three_runs_is_held_against_the_targets(tmp_path: Path, bound: str, met: int) -> None:
+    file = written(tmp_path, VIDEO.replace("BOUND", bound))
+    code, out, _ = gpu_canary(tmp_path, *PERFORMANCE, "--config.file", file, "--json")
+    data = json.loads(out)
+    (target,) = data["targets"]
+    assert len(data["results"]) == target["runs"] == 3
+    assert target["met"] == met
+    assert target["values"] == [run["measurements"][0]["value"] for run in data["results"]]
+    assert code == int(met < 3 or target["variation_ratio"] > 0.10)
+
+
+@pytest.mark.torch
+def test_one_run_without_benchmark_and_a_table_of_targets(tmp_path: Path) -> None:
+    file = written(tmp_path, VIDEO.replace("BOUND", "1.0"))
+    code, out, _ = gpu_canary(tmp_path, "test-performance", "--config.file", file)
+    assert code == 0
+    assert out.splitlines()[-2].split() == ["SERIES", "MEDIAN", "TARGET", "MET", "VARIATION"]
+    assert "at least 1 FLOP/s  1 of 1 runs  -" in out.splitlines()[-1]
