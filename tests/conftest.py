@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections import Counter
@@ -25,6 +26,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 # What tests start takes turns among itself, not with whatever else measures on this machine.
 LOCKS = os.environ["GPU_CANARY_PATH_LOCKS"] = tempfile.mkdtemp(prefix="locks-")
+
+# A shell that runs pytest in the background has it ignore Ctrl-C, and what tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PREPARE = ROOT.parent / "shared" / "containers" / "prepare"
 
