@@ -113,7 +113,7 @@ class _Flags:
         self._add(
             self.places, "--path.rootfs", "DIR", "the host's root, likewise; disks are named as the host names them"
         )
-        locks = "where benchmarks of several gpu-canary take turns, a file for each card; default: /run/lock, else /tmp"
+        locks = "where benchmarks of several gpu-canary take turns, a file for each card; default: /run/lock and /tmp"
         self._add(self.places, "--path.locks", "DIR", locks)
         self.source = _Parser(add_help=False, parents=[self.places])
         self._add(self.source, "--config.file", "FILE", "the config; without one it is built from what is found here")

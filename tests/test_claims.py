@@ -8,12 +8,14 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from exporter.world import claims
 from exporter.world.claims import claimed
 from tests.process import ROOT, Exporter
 
@@ -90,6 +92,63 @@ def test_the_file_of_another_user_is_enough_to_take_turns(tmp_path):
     with holding(CARD, tmp_path), claimed(CARD, "matmul", str(tmp_path)) as holder:
         assert holder != ""
     assert stat.S_IMODE(lock.stat().st_mode) == 0o444
+
+
+AS_ANOTHER = """
+import fcntl, os, sys  # all of it before we lose the right to read it
+from exporter.world import claims
+os.setuid(65534)
+claims.FOLDERS = sys.argv[2:]
+with claims.claimed(sys.argv[1], "matmul") as holder:
+    print(holder or "mine")
+"""
+
+
+def another_user(*folders: Path) -> str:
+    argv = [sys.executable, "-c", AS_ANOTHER, CARD, *map(str, folders)]
+    return subprocess.check_output(argv, cwd=ROOT, text=True, timeout=60).strip()
+
+
+@pytest.fixture
+def places(monkeypatch) -> Iterator[tuple[Path, Path]]:
+    """Two folders in the default's place: one that root alone may write into, as /run/lock on Fedora, and one for all."""
+    with tempfile.TemporaryDirectory() as top:  # tmp_path lets nobody else in
+        Path(top).chmod(0o755)
+        ours, everybodys = Path(top, "lock"), Path(top, "tmp")
+        ours.mkdir()
+        everybodys.mkdir()
+        everybodys.chmod(0o1777)
+        monkeypatch.setattr(claims, "FOLDERS", (str(ours), str(everybodys)))
+        yield ours, everybodys
+
+
+@pytest.mark.root
+def test_users_with_other_rights_and_a_narrow_umask_take_turns_all_the_same(places):
+    before = os.umask(0o077)
+    try:
+        with claimed(CARD, "matmul"):
+            assert f"process {os.getpid()}" in another_user(*places)
+            assert f"process {os.getpid()}" in another_user(places[0])
+    finally:
+        os.umask(before)
+    assert another_user(*places) == "mine"
+    (places[0] / f"gpu-canary-{CARD}.lock").unlink()
+    assert another_user(*places) == "mine"  # it may not make that one again, and need not
+
+
+@pytest.mark.root
+def test_a_file_on_a_file_system_that_is_read_only_for_us_is_locked_too(tmp_path):
+    """As /run/lock is in a unit with ProtectSystem=strict."""
+    with holding(CARD, tmp_path) as child:
+        mounted = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path} || exit 77"
+        asked = "import sys; from exporter.world.claims import claimed\nwith claimed(*sys.argv[1:]) as who: print(who)"
+        argv = ["unshare", "-m", "sh", "-c", f'{mounted}; exec "$@"', "sh", sys.executable, "-c", asked]
+        ended = subprocess.run(
+            [*argv, CARD, "matmul", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        if ended.returncode in (1, 77):
+            pytest.skip(f"no mounts here: {ended.stderr}")
+        assert f"process {child.pid}" in ended.stdout
 
 
 @pytest.mark.parametrize("trap", ["link", "pipe", "folder"])

@@ -12,6 +12,7 @@ import pytest
 
 from exporter.cli import parser
 from exporter.storage import SYSTEMD
+from exporter.world import claims
 
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "deploy" / "systemd" / "gpu-canary.service"
@@ -101,5 +102,6 @@ def test_the_program_finds_what_the_unit_gives_it() -> None:
     assert Path("/var/lib") / own["StateDirectory"][0] == SYSTEMD
     environment = dict(pair.split("=", 1) for line in own["Environment"] for pair in line.split())
     assert environment.items() >= {"PYTHONSAFEPATH": "1", "TORCH": "0", "HOME": str(SYSTEMD)}.items()
+    assert own["ReadWritePaths"] == [f"-{claims.FOLDERS[0]}"]  # ProtectSystem=strict would keep it from taking turns
     assert own["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert json.loads(own["TimeoutStopSec"][0].removesuffix("s")) >= 15

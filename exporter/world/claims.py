@@ -12,25 +12,23 @@ import os
 import re
 import stat
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 log = logging.getLogger("gpu_canary")
 
-FOLDERS = (
-    "/run/lock",
-    "/var/lock",
-)  # writable for everybody on Debian and Fedora; https://refspecs.linuxfoundation.org/fhs.shtml
+# Debian lets everybody write into the first, Fedora only root; so both are taken where both can be. Not the TMPDIR of the
+# one or the other: it must be the same place for all. https://refspecs.linuxfoundation.org/FHS_3.0/fhs/ch05s09.html
+FOLDERS = ("/run/lock", "/tmp")  # noqa: S108
 NOTE_BYTES = 1024
-
+MODE = 0o644
 
 _ours: Counter[tuple[str, str]] = Counter()  # how many runs of this process hold a card; its lanes keep those apart
-_files: dict[tuple[str, str], int] = {}
+_files: dict[tuple[str, str], Sequence[int]] = {}
 _lock = threading.Lock()
 
 
@@ -51,18 +49,13 @@ def claimed(card: str, check: str, folder: str = "") -> Iterator[str]:
 
 def _take(folder: str, name: str, check: str) -> str:
     with _lock:
-        fd = None if _ours[folder, name] or sys.platform == "win32" else _open(folder, name)
-        if fd is not None and sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _holder(fd)
-                os.close(fd)
+        if not _ours[folder, name] and sys.platform != "win32":
+            holder, held = _locked(_open((folder,) if folder else FOLDERS, name))
+            if holder:
                 return holder
-            _write(fd, {"pid": os.getpid(), "check": check, "since": time.time()})
-            _files[folder, name] = fd
+            for fd in held:
+                _write(fd, {"pid": os.getpid(), "check": check, "since": time.time()})
+            _files[folder, name] = held
         _ours[folder, name] += 1
         return ""
 
@@ -70,32 +63,60 @@ def _take(folder: str, name: str, check: str) -> str:
 def _leave(folder: str, name: str) -> None:
     with _lock:
         _ours[folder, name] -= 1
-        if not _ours[folder, name] and (folder, name) in _files:
-            os.close(_files.pop((folder, name)))
+        if not _ours[folder, name]:
+            _close(_files.pop((folder, name), ()))
 
 
-def _open(folder: str, name: str) -> int | None:
+def _locked(files: Sequence[int]) -> tuple[str, Sequence[int]]:
+    """Who has one of these files, "" when they are all ours now; and those that are."""
+    if sys.platform != "win32":
+        import fcntl
+
+        for fd in files:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _holder(fd)
+                _close(files)
+                return holder, ()
+    return "", files
+
+
+def _open(folders: Sequence[str], name: str) -> Sequence[int]:
+    opened: list[int] = []
     failed: dict[str, str] = {}
-    for place in (folder,) if folder else (*FOLDERS, tempfile.gettempdir()):
+    for place in folders:
         try:
-            return _opened(Path(place) / name)
+            opened.append(_opened(Path(place) / name))
         except OSError as error:
             failed[place] = error.strerror or str(error)
-    log.warning("nothing keeps two benchmarks apart: %s; --path.locks names a folder that takes a file", failed)
-    return None
+    if not opened:
+        log.warning("nothing keeps two benchmarks apart: %s; --path.locks names a folder that takes a file", failed)
+    return opened
 
 
 def _opened(path: Path) -> int:
     """The file, made if need be. Another user's is opened without O_CREAT, which a sticky folder refuses for such files
-    (https://docs.kernel.org/admin-guide/sysctl/fs.html#protected-regular); reading is enough to lock."""
-    no_follow = os.O_NOFOLLOW | os.O_NONBLOCK
+    (https://docs.kernel.org/admin-guide/sysctl/fs.html#protected-regular); reading is enough to lock, also where the file
+    system is read-only for us."""
+    reason = OSError(0, "cannot be made or opened")
     for flags in (os.O_RDWR, os.O_RDONLY, os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDONLY):
-        with suppress(FileNotFoundError, FileExistsError, PermissionError):
-            fd = os.open(path, flags | no_follow, 0o644)
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                return fd
-            os.close(fd)
-    raise OSError(0, "cannot be made or opened")
+        try:
+            fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, MODE)
+        except OSError as error:
+            reason = error
+            continue
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            if flags & os.O_CREAT:
+                os.fchmod(fd, MODE)  # whatever the umask is: who cannot read the file cannot take turns
+            return fd
+        os.close(fd)
+    raise reason
+
+
+def _close(files: Sequence[int]) -> None:
+    for fd in files:
+        os.close(fd)
 
 
 def _write(fd: int, note: dict[str, object]) -> None:
