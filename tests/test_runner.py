@@ -259,3 +259,9 @@ def test_secrets_in_labels_identity_and_conditions_are_hidden():
     told = run(check(leaky), None, Token(5.0), lambda text: text.replace("hunter2", "***"))
     assert "hunter2" not in str(told.to_dict())
     assert told.conditions == {"driver": "***", "count": "3"}, "what is not text would never reach the disk"
+
+
+@pytest.mark.parametrize(("lane", "rules"), [("gpu", ["toy-down"]), ("light", ["deadline-missed"])])
+def test_a_probe_whose_worker_missed_the_deadline_may_still_say_how(lane, rules):
+    got = ran([SPEED(1, path="/"), DOWN("the program did not end")], lane=lane, token=Token(0.0))
+    assert [f.rule for f in got.findings] == rules

@@ -56,10 +56,9 @@ class Token:
             return self._reason
         return "deadline" if time.monotonic() >= self._deadline else None
 
-    def check(self) -> None:
-        """Raise Aborted when the run must end. Doors call it before and after they block."""
-        reason = self.stopped
-        if reason is not None:
+    def check(self, late: float = 0.0) -> None:
+        """Raise Aborted when the run must end, by its deadline `late` seconds after that. Doors call it around what blocks."""
+        if (reason := self.stopped) and (reason != "deadline" or time.monotonic() >= self._deadline + late):
             raise Aborted(reason)
 
     def wait(self, seconds: float) -> None:
