@@ -16,11 +16,12 @@ from exporter.config.gate import Gate as Manners
 from exporter.quiet_hours import now_in
 from exporter.result import Check, Result
 from exporter.world.busy import busy
+from exporter.world.patience import within
 from exporter.world.real import Doors, RealWorld
 from exporter.world.token import Token
 from exporter.world.watch import Watch
 from probes.api import GIB, MIB, Aborted, Skipped, SubjectFailed, cards_of
-from probes.rules import WORKER_OUT_OF_MEMORY
+from probes.rules import GPU_DRIVER_WEDGED, WORKER_OUT_OF_MEMORY
 from probes.stops import GateReason
 from probes.world.gpus import Gpu
 
@@ -30,6 +31,7 @@ NEEDED, LARGE, NEEDED_ON_LARGE = 2 * GIB, 40 * GIB, 5 * GIB
 HELD = GIB  # bytes; less than this is a desktop, and no benchmark needs the last of a card
 GLANCE = 0.25  # seconds between two looks during a run
 ASK_EVERY = 5.0  # seconds between two questions to a service during a run
+PATIENCE = 1.0  # seconds that a file system has to tell whether a lock file is there
 AFTERWARDS = 3.0  # seconds that a card has to fall silent after our own work; its utilisation lags by up to one
 
 
@@ -89,13 +91,7 @@ class Gate:
             if local and span.cover(local):
                 return Objection("quiet_hours", f"quiet hours {span.text}, and it is {local:%a %H:%M}")
         if manners.lock_file:
-            try:
-                os.stat(manners.lock_file)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            except OSError as error:
-                return Objection("lock_file", f"whether {manners.lock_file} exists cannot be seen: {error.strerror}")
-            return Objection("lock_file", f"{manners.lock_file} exists")
+            return _locked(manners.lock_file)
         return None
 
     def asked(self, token: Token) -> Objection | None:
@@ -123,18 +119,24 @@ class Gate:
         card: Gpu | None = None,
     ) -> Result:
         """One run under our eyes. A result that a disturber spoilt counts as put off, also when it was there first."""
-        guard = _Guard(self, token, watch)
-        guard.start()
+        needs = check.probe.needs  # who takes a card and wants no idle one makes a service work: no news that it does
+        guards = [_Guard(token, GLANCE, lambda: _disturbed(watch) or self.forbidden())]
+        if needs.idle or needs.lane != "gpu":  # of its own, because a slow answer shall not close the other's eyes
+            guards.append(_Guard(token, ASK_EVERY, lambda: self.asked(token)))
+        for guard in guards:
+            guard.start()
         try:
             result = execute()
         finally:
-            guard.over.set()
-        guard.join(GLANCE)
-        objection = guard.objection if guard.objection and token.stopped == guard.objection.reason else None
+            for guard in guards:
+                guard.over.set()
+        for guard in guards:
+            guard.join(GLANCE)
+        objection = next((g.objection for g in guards if g.objection and token.stopped == g.objection.reason), None)
         if objection is None and result.measured:
             objection = _disturbed(watch) or _starved(result, card) or _afterwards(watch)
-        proofs = {rule.name for rule in check.probe.rules if rule.proof}
-        proved = any(found.rule in proofs for found in result.findings)  # no neighbour flips a bit
+        proofs = {GPU_DRIVER_WEDGED.name, *(rule.name for rule in check.probe.rules if rule.proof)}
+        proved = any(found.rule in proofs for found in result.findings)  # no neighbour flips a bit, or hangs a driver
         told = (watch.evidence() if watch else "", result.evidence.get("idle gate", ""))  # of two cards, both
         evidence = {"idle gate": "\n".join(filter(None, told))} if watch else {}
         if objection is None or proved:
@@ -144,26 +146,35 @@ class Gate:
 
 
 class _Guard(threading.Thread):
-    """Looks while a run lasts, and ends it when somebody objects."""
+    """Asks one thing again and again while a run lasts, and ends it when somebody objects."""
 
-    def __init__(self, gate: Gate, token: Token, watch: Watch | None) -> None:
+    def __init__(self, token: Token, every: float, ask: Callable[[], Objection | None]) -> None:
         super().__init__(name="gate", daemon=True)
-        self._gate, self._token, self._watch = gate, token, watch
+        self._token, self._every, self._ask = token, every, ask
         self.over = threading.Event()
         self.objection: Objection | None = None
 
     def run(self) -> None:
-        ask_at = time.monotonic() + ASK_EVERY
-        while self.objection is None and not self.over.wait(GLANCE):
-            self.objection = _disturbed(self._watch) or self._gate.forbidden()
-            if self.objection is None and time.monotonic() >= ask_at:
-                try:
-                    self.objection = self._gate.asked(self._token)
-                except Aborted:
-                    return
-                ask_at = time.monotonic() + ASK_EVERY
+        while self.objection is None and not self.over.wait(self._every):
+            try:
+                self.objection = self._ask()
+            except Aborted:
+                return
         if self.objection and not self.over.is_set():
             self._token.cancel(self.objection.reason)
+
+
+def _locked(path: str) -> Objection | None:
+    """Is the lock file there? A link that leads nowhere is a lock as well: some programs make theirs so."""
+    try:
+        within(Token(PATIENCE), ("lock_file", path), lambda: os.lstat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        return Objection("lock_file", f"whether {path} exists cannot be seen: {getattr(error, 'strerror', error)}")
+    except Aborted:
+        return Objection("lock_file", f"whether {path} exists cannot be seen: its file system does not answer")
+    return Objection("lock_file", f"{path} exists")
 
 
 def _disturbed(watch: Watch | None) -> Objection | None:
@@ -182,8 +193,8 @@ def _starved(result: Result, card: Gpu | None) -> Objection | None:
 
 def _afterwards(watch: Watch | None) -> Objection | None:
     """Who cannot be told from our own worker while it lives is told from it when it is gone."""
-    rate = watch.busy_afterwards(AFTERWARDS) if watch and watch.weakness else None
-    return None if rate is None else Objection("gpu_busy", f"the card is still {rate:.0%} busy without us (gate=weak)")
+    found = watch.busy_afterwards(AFTERWARDS) if watch and watch.weakness else ""
+    return Objection("gpu_busy", f"the card {found} (gate=weak)") if found else None
 
 
 def _put_off(check: Check, objection: Objection) -> Result:

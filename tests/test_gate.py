@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,13 +23,15 @@ from exporter.gate import Gate
 from exporter.interpreters import Interpreter, Preparation
 from exporter.registry import NoParams
 from exporter.result import Check, Latest, Result
+from exporter.world import busy as busy_module
+from exporter.world import watch as watch_module
 from exporter.world.gpus import GpuDoor, Pace, Places
 from exporter.world.host import HostDoor
 from exporter.world.mounts import Places as Host
 from exporter.world.real import Doors
 from exporter.world.token import Token
 from exporter.world.workers import Launcher
-from probes.api import Fact, Needs, Probe, Rule, World, card_of, facts_of
+from probes.api import Aborted, Fact, Needs, Probe, Rule, World, card_of, facts_of
 from probes.benchmarks import peer_copy
 from probes.benchmarks.matmul import FLOPS, PROBE
 from probes.rules import WORKER_OUT_OF_MEMORY
@@ -428,6 +431,31 @@ def test_an_exporter_that_stops_is_no_disturbance(machine):
     assert got.skip == ("deferred", "shutdown")
 
 
+def test_a_driver_that_falls_silent_during_the_run_ends_it_because_unknown_is_never_idle(machine, monkeypatch):
+    monkeypatch.setattr(watch_module, "SILENCE", 0.5)
+    machine.idle()
+
+    def run(token: Token) -> Result:
+        machine.stub.set({"gpu0.hang.nvmlDeviceGetProcessUtilization": 60})
+        with suppress(Aborted):
+            token.wait(15)
+        return RAN
+
+    token = Token(20.0)
+    got = machine.gate.run(matmul(), token, lambda: run(token))
+    machine.stub.set({"gpu0.hang.nvmlDeviceGetProcessUtilization": None})
+    assert (token.stopped, got.skip) == ("gpu_busy", ("deferred", "gpu_busy"))
+    assert "NVML has not told for 0.5 s who is on the card" in got.detail
+
+
+def test_a_driver_that_hangs_during_the_run_is_a_finding_and_no_disturbance(machine):
+    machine.idle()
+    machine.meanwhile(lambda: machine.stub.set({"gpu0.hang.nvmlDeviceGetProcessUtilization": 60}))
+    got, _ = machine.measure()
+    machine.stub.set({"gpu0.hang.nvmlDeviceGetProcessUtilization": None})
+    assert (got.outcome, [f.rule for f in got.findings]) == ("failed", ["gpu-driver-wedged"])
+
+
 # ---- during a run: pids are not known --------------------------------------------------------------------------------
 
 
@@ -460,8 +488,7 @@ def test_in_a_foreign_pid_namespace_a_resident_that_works_is_known_by_its_number
     assert "unknown (pid 4001, 64 MiB) works: others use 50% of the card" in got.detail
 
 
-def test_under_wsl_without_a_list_of_processes_the_card_is_looked_at_when_we_are_gone(container, monkeypatch):
-    monkeypatch.setattr(gate_module, "AFTERWARDS", 0.5)
+def test_under_wsl_without_a_list_of_processes_the_card_is_looked_at_when_we_are_gone(container):
     container.stub.set({"gpu0.processes": None, "gpu0.work": None})
     container.idle()
     got, _ = container.measure("honest")
@@ -471,15 +498,28 @@ def test_under_wsl_without_a_list_of_processes_the_card_is_looked_at_when_we_are
     eventually(lambda: "gate=weak" in container.ask(matmul()).detail)
     container.stub.set({"gpu0.utilization": 0})
     container.idle()
+    still_busy(container)
+
+
+def still_busy(machine: Machine) -> None:
+    """Somebody works on during our run, and nobody can tell that it is not us until it is over."""
 
     def busy() -> Result:
-        container.stub.set({"gpu0.utilization": 80})
-        time.sleep(0.1)
+        machine.stub.set({"gpu0.utilization": 80})
         return RAN
 
-    got = container.ask(matmul(), busy)
+    got = machine.ask(matmul(), busy)
     assert got.skip == ("deferred", "gpu_busy")
-    assert "still 80% busy without us (gate=weak)" in got.detail
+    assert "the card is still 80% busy without us (gate=weak)" in got.detail
+
+
+def test_a_driver_that_does_not_tell_who_works_is_weak_and_the_card_is_looked_at_when_we_are_gone(machine):
+    machine.takes(machine.stranger())
+    machine.stub.set({"gpu0.work": None})
+    machine.idle()
+    got = machine.ask(matmul())
+    assert got.evidence["idle gate"].startswith("gate=weak (this driver does not tell who works), residents: ollama")
+    still_busy(machine)
 
 
 # ---- what the owner says ---------------------------------------------------------------------------------------------
@@ -498,9 +538,33 @@ def test_a_lock_file_keeps_benchmarks_away_and_ends_the_one_that_runs(machine):
     machine.idle()
 
 
-def test_a_lock_file_that_nobody_may_look_for_counts_as_there(machine):
-    machine.manners = Manners(lock_file=f"/{'x' * 300}")
-    assert "File name too long" in machine.ask(matmul(device="cpu")).detail
+@pytest.mark.parametrize("path", [f"/{'x' * 300}", "/a\0b"])
+def test_a_lock_file_that_nobody_can_look_for_counts_as_there(machine, path):
+    machine.manners = Manners(lock_file=path)
+    assert "cannot be seen" in machine.ask(matmul(device="cpu")).detail
+
+
+def test_a_lock_file_may_be_a_folder_or_a_link_that_leads_nowhere(machine):
+    folder, link = machine.folder / "folder", machine.folder / "link"
+    folder.mkdir()
+    link.symlink_to("me@host:4711")
+    for lock in (folder, link):
+        machine.manners = Manners(lock_file=str(lock))
+        assert machine.ask(matmul(device="cpu")).detail == f"{lock} exists"
+    machine.manners = Manners(lock_file=str(machine.folder / "link" / "below"))
+    assert machine.ask(matmul(device="cpu")).measured
+
+
+def test_a_lock_file_on_a_file_system_that_hangs_counts_as_there(machine, monkeypatch):
+    """As on an NFS server that is gone, which no test can have."""
+    hanging = threading.Event()
+    monkeypatch.setattr(gate_module.os, "lstat", lambda path: hanging.wait(30))
+    monkeypatch.setattr(gate_module, "PATIENCE", 0.2)
+    machine.manners = Manners(lock_file="/mnt/gone/busy")
+    got = machine.ask(matmul(device="cpu"))
+    hanging.set()
+    assert got.skip == ("deferred", "lock_file")
+    assert "does not answer" in got.detail
 
 
 def test_quiet_hours_keep_benchmarks_away_and_end_the_one_that_runs(machine, monkeypatch):
@@ -550,6 +614,27 @@ def test_a_service_that_is_down_is_not_disturbed_and_one_that_fails_may_well_wor
         machine.manners = asking(server, json_path="queue_running")
         assert "status 500" in machine.ask(matmul(device="cpu")).detail
     assert machine.ask(matmul(device="cpu")).measured
+
+
+def test_who_comes_while_a_service_takes_its_time_to_answer_ends_the_run_too(machine, monkeypatch):
+    monkeypatch.setattr(gate_module, "ASK_EVERY", 0.1)
+    monkeypatch.setattr(busy_module, "PATIENCE", 60.0)
+    asked, over = [], threading.Event()
+
+    def answer(connection, request) -> None:
+        if asked:
+            over.wait(60)
+        asked.append(1)
+        ok(b'{"queue_running": []}')(connection, request)
+
+    with serving(answer) as server:
+        machine.idle()
+        machine.manners = asking(server, json_path="queue_running")
+        machine.meanwhile(lambda: machine.takes(machine.stranger()))
+        got, _ = machine.measure()
+        over.set()
+    assert got.skip == ("deferred", "gpu_busy")
+    assert "a new process" in got.detail
 
 
 def test_a_service_that_begins_to_work_ends_the_run(machine, monkeypatch):

@@ -112,9 +112,10 @@ class Card:
 
     def sample(self) -> Sample:
         """The four cheap readings. NvmlError when card or session are gone."""
+        at = time.monotonic()  # before it is asked: what is said to be newer than a moment must not be older
         rates, memory = self._ask("nvmlDeviceGetUtilizationRates"), self._memory()
         return Sample(
-            time.monotonic(),
+            at,
             rates.gpu / 100 if rates else None,
             memory.get("used"),
             memory.get("free"),
@@ -126,15 +127,15 @@ class Card:
         """Who is here, and who works. NvmlError when card or session are gone."""
         return Presence(time.monotonic(), self._processes_now(), self._work())
 
-    def _work(self) -> Mapping[int, float]:
-        """The share of the card that each process took in the last second; nothing where it is not told by process."""
+    def _work(self) -> Mapping[int, float] | None:
+        """The share of the card that each process took in the last second; None where it is not told by process."""
         since = int((time.time() - WORK_SECONDS) * 1e6)
         try:
             told = self._nvml.ask("nvmlDeviceGetProcessUtilization", self.handle, since, card=self.index)
-        except NvmlError as error:  # `not_found`: nobody did anything
+        except NvmlError as error:
             if error.word in CARD_GONE or error.word in CLOSED:
                 raise
-            return {}
+            return {} if error.word == "not_found" else None  # that word: nobody did anything
         newest = {entry.pid: entry for entry in sorted(told, key=lambda entry: int(entry.timeStamp))}
         return {int(pid): entry.smUtil / 100 for pid, entry in newest.items() if entry.smUtil <= 100}  # else junk
 

@@ -21,11 +21,11 @@ SHARED = "nvidia-cuda-mps"
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """One look. `processes` is None where they cannot be listed; `work` is the share of the card by pid, where it is told."""
+    """One look. `processes` is None where they cannot be listed; `work`, the share of the card by pid, where it is not told."""
 
     at: float  # monotonic
     processes: tuple[GpuProcess, ...] | None
-    work: Mapping[int, float] = field(default_factory=dict)
+    work: Mapping[int, float] | None = field(default_factory=dict)
 
     @property
     def residents(self) -> tuple[GpuProcess, ...]:
@@ -48,7 +48,7 @@ def disturbance(before: Presence, now: Presence, stranger: Callable[[int], bool]
     shared = {p.pid for p in (*before.residents, *now.residents) if p.name.startswith(SHARED)}
     others = {
         pid: share
-        for pid, share in now.work.items()
+        for pid, share in (now.work or {}).items()
         if pid not in shared and (pid in known if own is not None else stranger(pid))
     }
     if sum(others.values()) < BUSY:

@@ -9,6 +9,8 @@ from probes.world.gpus import Idle
 
 KEPT = 60  # samples; at one a second, the minute that DESIGN.md section 7 asks the idle gate to look back
 BUSY = 0.05
+# Seconds that the samples of a minute may come late, and that the newest may be old, on a machine with much to do.
+LATE, OLD = 30.0, 5.0
 MIB = 1024 * 1024
 
 
@@ -43,7 +45,7 @@ def idle(samples: Sequence[Sample], needed_bytes: int, period: float, now: float
     def no(reason: str, never: bool = False) -> Idle:
         return Idle(False, weak, reason, never)
 
-    if len(samples) < KEPT or now - samples[0].at > 1.5 * KEPT * period or now - samples[-1].at > 5 * period:
+    if len(samples) < KEPT or now - samples[0].at > KEPT * period + LATE or now - samples[-1].at > OLD:
         return no(f"it has not been watched for {KEPT * period:.0f} s yet")
     known = [sample.utilization for sample in samples if sample.utilization is not None]
     if len(known) < len(samples) and not empty:
