@@ -8,11 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from exporter.accepted import Accepted
-from exporter.baseline import NOTHING, WINDOW, Past, Run, judged_metrics, remembered
+from exporter.baseline import NOTHING, VERDICTS, WINDOW, Past, Run, judged_metrics, remembered
 from exporter.result import Check, Result
 from probes.facts import Better
+from probes.rules import BENCHMARK_NOT_ON_CARD, WORKER_OUT_OF_MEMORY
 
 Runs = Callable[[str, int], Sequence[Result]]  # the newest measured runs of a check, oldest first, at most so many
+PARTIAL = frozenset(
+    {WORKER_OUT_OF_MEMORY.name, BENCHMARK_NOT_ON_CARD.name}
+)  # warnings of a run that is none, besides critical ones
 
 
 @dataclass(slots=True)
@@ -44,8 +48,7 @@ class Pasts:
             if kept is not None and _same(kept, fresh):
                 return self._counted(check.name, kept)
         for run in self._read(check.name, WINDOW):
-            if run.measured:
-                _remember(fresh, run)
+            _remember(fresh, run)
         with self._lock:
             self._kept[check.name] = fresh
             return self._counted(check.name, fresh)
@@ -59,7 +62,7 @@ class Pasts:
         """A recorded run. Of a check whose past nobody asked for yet, history will tell."""
         with self._lock:
             kept = self._kept.get(result.check)
-            if kept is not None and result.measured and all(run.started != result.started for run in kept.runs):
+            if kept is not None and all(run.started != result.started for run in kept.runs):
                 _remember(kept, result)
 
     def forget(self, check: str) -> None:
@@ -69,7 +72,17 @@ class Pasts:
 
 
 def _remember(kept: _Kept, result: Result) -> None:
-    kept.runs.append(remembered(result, kept.metrics, kept.runs[-1] if kept.runs else None))
+    if result.measured and (_whole(result) or not kept.better):
+        kept.runs.append(remembered(result, kept.metrics, kept.runs[-1] if kept.runs else None))
+
+
+def _whole(result: Result) -> bool:
+    """Is this a run of the benchmark that others may be held against? Not one that broke off or ran elsewhere.
+
+    What it was told for its speed alone (a target, a regression) is no reason to leave it out.
+    """
+    told = (found for found in result.findings if found.rule not in VERDICTS)
+    return not any(found.severity == "critical" or found.rule in PARTIAL for found in told)
 
 
 def _fresh(check: Check) -> _Kept:
