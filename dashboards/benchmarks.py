@@ -182,6 +182,16 @@ def skips_and_cost() -> list[Panel]:
             ],
             "percentunit",
         ),
+        stepped(
+            series(
+                "Energy of a run",
+                "How many joules did the card use in the newest run of each benchmark? By the card's own counter where it "
+                "has one, else by its power; the start of the Python is in it, and whatever else ran on that card.",
+                [Query(chosen("gpucanary_benchmark_energy_joules", MINE), f"{EACH} gpu {{{{gpu}}}}")],
+                "joule",
+                links=LINE_ALONE,
+            )
+        ),
     ]
 
 

@@ -18,7 +18,6 @@ COLUMNS = (
     ("peak_vram_bytes", "Peak VRAM", "bytes"),
     ("gpu_utilization_ratio", "Card busy", "percentunit"),
     ("gpu_power_watts", "Power", "watt"),
-    ("gpu_energy_joules", "Energy", "joule"),
 )
 
 
@@ -27,6 +26,7 @@ def programs(mine: str) -> list[Panel]:
     checks = chosen("gpucanary_check_info", mine, 'probe="command"')
     met = f"min by ({CHECK}) ({chosen('gpucanary_target_met', mine)}) and on ({CHECK}) {checks}"
     asked = [chosen(f"gpucanary_command_{name}", mine) for name in ("exit_code", *(name for name, _, _ in COLUMNS))]
+    asked.append(f"{chosen('gpucanary_benchmark_energy_joules', mine)} and on ({CHECK}) {checks}")
     newest = table(
         "Programs of your own",
         "What did the newest run take? Targets: met, when all that the check has are. n/a: it was not measured; without a "
@@ -37,7 +37,8 @@ def programs(mine: str) -> list[Panel]:
             Column("check", "Check", links=(ALONE,)),
             Column("Value #A", "Exit code", mapping=words(ENDED)),
             *(Column(f"Value #{chr(66 + at)}", title, unit) for at, (_, title, unit) in enumerate(COLUMNS)),
-            Column(f"Value #{chr(66 + len(COLUMNS))}", "Targets", mapping=words(MET)),
+            Column(f"Value #{chr(66 + len(COLUMNS))}", "Energy", "joule"),
+            Column(f"Value #{chr(67 + len(COLUMNS))}", "Targets", mapping=words(MET)),
         ],
         height=7,
         empty="No check of the probe `command` has measured anything.",

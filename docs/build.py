@@ -24,7 +24,7 @@ from exporter.result import Check, Comparison, Expectation, Latest, Result, Targ
 from exporter.schedule import Running
 from exporter.shipped import ALERTS
 from probes import BUILTIN
-from probes.api import FAMILIES, HOUSE_RULES, Metric, Probe, Rule
+from probes.api import FAMILIES, HOUSE_RULES, Energy, Metric, Probe, Rule
 
 DOCS = Path(__file__).parent
 MARK = "<!-- Written by `make docs` from the declarations in the code; changes belong there. -->\n"
@@ -115,7 +115,10 @@ def house_series() -> Iterator[tuple[str, str, str]]:
     compared = (Comparison(metric.name, (("path", "/"),), "ok", 60, 1.0, 0.0, 0.0),)
     expected = (Expectation(metric.name, (("path", "/"),), 1.0, 1.0),)
     facts = (metric(1, path="/"),)
-    measured = Result("disk", probe.name, 2.0, 0.1, "ok", facts, comparisons=compared, expectations=expected)
+    used = (Energy(0, "GPU-1", 1.0),)
+    measured = Result(
+        "disk", probe.name, 2.0, 0.1, "ok", facts, comparisons=compared, expectations=expected, energy=used
+    )
     own = Own((probe.rules[0],), "", "")
     own.about.lanes, own.about.next_runs = {"light": (0, 16)}, {"disk": 1.0}
     own.about.held = {"gpu:0": 0.0}

@@ -47,6 +47,7 @@ EXPECTED = {
     "value": "What a card of this model reaches, by the table that `gpu-canary expected` shows.",
     "ratio": "The measurement as a part of what a card of this model reaches.",
 }
+ENERGY = "What the card used in the newest run, from the start of its Python to the end, whatever else ran on it."
 QUIET = "Rules of the check: 1 while the rule fires for the subject, 0 with an empty subject while it is quiet."
 
 
@@ -113,6 +114,7 @@ class CheckSeries:
             yield from self._targets(latest.measured)
             yield from _compared(latest.measured)
             yield from _expected(latest.measured)
+            yield from _energy(latest.measured)
             yield from self._measurements(latest.measured)
 
     def _about_the_check(self) -> Iterator[Family]:
@@ -233,6 +235,12 @@ def _expected(measured: Result) -> Iterator[Family]:
     numbers = {"value": [e.value for e in expected], "ratio": [e.ratio for e in expected]}
     for name, values in numbers.items() if expected else ():
         yield Family(f"{PREFIX}expected_{name}", EXPECTED[name], rows, values)
+
+
+def _energy(measured: Result) -> Iterator[Family]:
+    if measured.energy:
+        rows: Rows = tuple(("", (("gpu", str(e.gpu)), ("uuid", e.uuid))) for e in measured.energy)
+        yield Family(f"{PREFIX}benchmark_energy_joules", ENERGY, rows, [e.joules for e in measured.energy])
 
 
 def folded(findings: Iterable[Finding]) -> list[Finding]:

@@ -17,7 +17,7 @@ from probes.rules import HOUSE_RULES, PLUGIN_BROKEN
 GROUP = "gpu_canary.probes"
 # Metric names of the house are gpucanary_<one of these>_...; a probe of such a name would write into them.
 HOUSE_PREFIXES = frozenset(
-    {"baseline", "build", "check", "checks", "config", "finding", "history", "inbox", "lane"}
+    {"baseline", "benchmark", "build", "check", "checks", "config", "expected", "finding", "history", "inbox", "lane"}
     | {"links", "maintenance", "objective", "rule", "scheduler", "target", "verdict"}
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from probes.api import Finding, Json, Lane, Measurement, Params, Probe, Severity
+from probes.api import Energy, Finding, Json, Lane, Measurement, Params, Probe, Severity
 
 State = Literal["ok", "regressed", "improved", "new_conditions", "too_few_runs"]
 Labels = tuple[tuple[str, str], ...]
@@ -139,6 +139,7 @@ class Result:
     comparisons: tuple[Comparison, ...] = ()
     quantiles: tuple[Quantile, ...] = ()
     expectations: tuple[Expectation, ...] = ()
+    energy: tuple[Energy, ...] = ()  # of a benchmark's cards
 
     @property
     def measured(self) -> bool:
@@ -159,6 +160,7 @@ class Result:
         data["comparisons"] = [asdict(c) for c in self.comparisons]
         data["quantiles"] = [asdict(q) for q in self.quantiles]
         data["expectations"] = [asdict(e) for e in self.expectations]
+        data["energy"] = [asdict(e) for e in self.energy]
         return data
 
     @classmethod
@@ -174,6 +176,7 @@ class Result:
         known["comparisons"] = tuple(Comparison(**_labelled(c)) for c in data.get("comparisons", ()))
         known["quantiles"] = tuple(Quantile(**_labelled(q)) for q in data.get("quantiles", ()))
         known["expectations"] = tuple(Expectation(**_labelled(e)) for e in data.get("expectations", ()))
+        known["energy"] = tuple(Energy(**e) for e in data.get("energy", ()))
         return cls(**known)
 
 

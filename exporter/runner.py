@@ -15,6 +15,7 @@ from probes.api import (
     HOUSE_RULES,
     Aborted,
     Conditions,
+    Energy,
     Evidence,
     Fact,
     Finding,
@@ -61,6 +62,7 @@ class _Record:
     identity: dict[str, str] = field(default_factory=dict)
     conditions: dict[str, str] = field(default_factory=dict)
     remember: Mapping[str, Json] | None = None
+    energy: dict[str, Energy] = field(default_factory=dict)
 
     def add(self, fact: Fact) -> None:
         match fact:
@@ -81,6 +83,8 @@ class _Record:
                 self.identity.update(self.texts(fact.values))
             case Conditions():
                 self.conditions.update(self.texts(fact.values))
+            case Energy():
+                self.energy[fact.uuid] = fact
             case _:
                 raise TypeError(f"a probe yields facts, not {type(fact).__name__}")
 
@@ -130,6 +134,7 @@ class _Record:
             identity=self._identity(),
             conditions=self.conditions,
             remember=self.remember,
+            energy=tuple(self.energy.values()),
         )
 
 
@@ -161,6 +166,8 @@ def _ended(record: _Record, world: World) -> _End:
         record.find(stop.finding)
         if stop.evidence:
             record.add(Evidence("worker log", stop.evidence))
+        for fact in stop.facts:
+            record.add(fact)
     except Aborted as stop:
         return _aborted(stop, check, record)
     finally:

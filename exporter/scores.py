@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from exporter.comparison import series_name
@@ -26,7 +26,7 @@ class Score:
     check: str
     metric: str
     labels: tuple[tuple[str, str], ...]
-    better: Better
+    better: Better | None  # None: neither direction is, and nothing is lost
     value: float
     values: tuple[float, ...]
     expected: float | None
@@ -58,6 +58,8 @@ class Score:
     @property
     def lost(self) -> bool:
         """Is it worse than before by more than LOSS?"""
+        if self.better is None:
+            return False
         change = self.change or 0.0
         return (-change if self.better == "higher" else change) > LOSS
 
@@ -67,7 +69,8 @@ class Score:
 
 
 def scores(check: Check, results: Sequence[Result], before: Before) -> list[Score]:
-    """A line for each series that has a better and a worse, of the runs that measured; the newest tells the verdict."""
+    """A line for each series that has a better and a worse, of the runs that measured; the newest tells the verdict. Then
+    one for what each card used."""
     better = {metric.name: metric.better for metric in check.probe.metrics}
     seen: dict[Series, list[float]] = {}
     for m in (m for result in results if result.measured for m in result.measurements if better.get(m.metric)):
@@ -83,7 +86,21 @@ def scores(check: Check, results: Sequence[Result], before: Before) -> list[Scor
             known = before.get((check.name, series))
             median, usual = statistics.median(values), compared.median if compared else None
             made.append(Score(check.name, *series, side, median, tuple(values), expected, usual, verdict, cause, known))
-    return made
+    return [*made, *_energy(check, results, before)]
+
+
+def _energy(check: Check, results: Sequence[Result], before: Before) -> Iterator[Score]:
+    used: dict[Series, list[float]] = {}
+    for series, joules in (pair for result in results if result.measured for pair in _joules(result)):
+        used.setdefault(series, []).append(joules)
+    for series, values in used.items():
+        known = before.get((check.name, series))
+        yield Score(check.name, *series, None, statistics.median(values), tuple(values), None, None, "", "", known)
+
+
+def _joules(result: Result) -> Iterator[tuple[Series, float]]:
+    """What each card used, as a series; its index tells people more than its uuid."""
+    return ((("benchmark_energy_joules", (("gpu", str(used.gpu)),)), used.joules) for used in result.energy)
 
 
 def _verdict(result: Result, series: Series, compared: Comparison | None) -> tuple[str, str]:
@@ -104,4 +121,6 @@ def _verdict(result: Result, series: Series, compared: Comparison | None) -> tup
 
 def values_of(results: Sequence[Result]) -> dict[tuple[str, Series], float]:
     """What these results measured, to be held against: the newest of each check wins."""
-    return {(r.check, (m.metric, m.labels)): m.value for r in results if r.measured for m in r.measurements}
+    measured = [result for result in results if result.measured]
+    known = {(r.check, (m.metric, m.labels)): m.value for r in measured for m in r.measurements}
+    return known | {(r.check, series): joules for r in measured for series, joules in _joules(r)}

@@ -16,6 +16,7 @@ from typing import Generic, Literal
 
 from probes.facts import (
     Conditions,
+    Energy,
     Evidence,
     Fact,
     Finding,
@@ -28,7 +29,7 @@ from probes.facts import (
     Rule,
     Severity,
 )
-from probes.measuring import BenchmarkParams, benchmark, card_of, cards_of, facts_of
+from probes.measuring import BenchmarkParams, benchmark, card_of, cards_of, energy_of, facts_of
 from probes.params import Bytes, Duration, P, Params, Regex, Secret, parse_duration
 from probes.rules import HOUSE_RULES
 from probes.stops import Aborted, Blind, Deferred, NotApplicable, Skipped, SubjectFailed
@@ -49,6 +50,7 @@ __all__ = [
     "Conditions",
     "Deferred",
     "Duration",
+    "Energy",
     "Evidence",
     "Example",
     "Fact",
@@ -76,6 +78,7 @@ __all__ = [
     "benchmark",
     "card_of",
     "cards_of",
+    "energy_of",
     "facts_of",
     "recorded",
 ]

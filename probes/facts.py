@@ -74,7 +74,23 @@ class Identity:
     values: Mapping[str, str]
 
 
-Fact: TypeAlias = Measurement | Finding | Progress | Remember | Evidence | Conditions | Identity
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """What a card used during a benchmark, whatever else ran on it: `gpucanary_benchmark_energy_joules`.
+
+    gpu: the card's index; uuid: its full name by NVML. ValueError where `joules` are no such number.
+    """
+
+    gpu: int
+    uuid: str
+    joules: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.joules < math.inf:
+            raise ValueError(f"{self.joules} J are no energy that a card used")
+
+
+Fact: TypeAlias = Measurement | Finding | Progress | Remember | Evidence | Conditions | Identity | Energy
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from probes.facts import Conditions, Evidence, Fact, Identity, Json, Metric, Progress
+from probes.facts import Conditions, Energy, Evidence, Fact, Identity, Json, Metric, Progress
 from probes.params import Duration, Params
 from probes.rules import BENCHMARK_NOT_ON_CARD
 from probes.stops import NotApplicable
@@ -90,6 +90,14 @@ def facts_of(
                 raise ValueError("the worker ended without a measurement")
             yield Conditions({k: str(v) for k, v in _object(row.data.get("conditions")).items()})
             yield from (Evidence(k, str(v)) for k, v in _object(row.data.get("evidence")).items() if v)
+            yield from energy_of(row)
+
+
+def energy_of(end: Row) -> Iterator[Energy]:
+    """What each card used until the worker ended."""
+    told = end.data.get("energy")
+    for card in map(_object, told if isinstance(told, list) else ()):
+        yield Energy(int(str(card["gpu"])), str(card["uuid"]), float(str(card["joules"])))
 
 
 def card_of(world: World, device: str, wanted: str) -> str:

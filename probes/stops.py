@@ -10,9 +10,10 @@ SubjectFailed    the subject did something no door can answer for: its finding t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal, get_args
 
-from probes.facts import Finding
+from probes.facts import Fact, Finding
 
 SkipClass = Literal["blind", "not_applicable", "deferred"]
 BlindReason = Literal["permission", "no_interpreter", "no_torch", "no_browser", "no_library", "no_source", "platform"]
@@ -69,9 +70,13 @@ class Aborted(Exception):
 
 
 class SubjectFailed(Exception):
-    """The subject ended the run (a worker crashed, a driver hangs). A probe may catch it to say more than the finding."""
+    """The subject ended the run (a worker crashed, a driver hangs). A probe may catch it to say more than the finding.
 
-    def __init__(self, finding: Finding, evidence: str = "") -> None:
+    `facts`: what was learnt of the run all the same, such as what its card did.
+    """
+
+    def __init__(self, finding: Finding, evidence: str = "", facts: Sequence[Fact] = ()) -> None:
         super().__init__(f"{finding.rule}: {finding.detail}")
         self.finding = finding
         self.evidence = evidence
+        self.facts = facts

@@ -5,18 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from probes.api import MIB, Json
+from exporter.units import human
+from exporter.world.energy import Meter
+from probes.api import MIB, Energy, Json
 from probes.world.gpus import Gpu, Gpus
 
 EVERY = 1.0  # seconds between two looks
 
 
 class Load:
-    """One card, looked at before, during and after a run. Without a card or an NVML door there is nothing to tell."""
+    """A run's cards, looked at before, during and after it. Without a card or an NVML door there is nothing to tell.
+
+    uuid: of the card, or of several, with commas; energy is told of each, the rest of the first.
+    """
 
     def __init__(self, gpus: Callable[[], Gpus] | None, uuid: str) -> None:
         self._gpus = gpus if uuid else None
-        self._uuid = uuid.partition(",")[0]  # of two cards, the first
+        self._uuids = uuid.split(",")
+        self._meters: dict[str, Meter] = {}
+        self._indices: dict[str, int] = {}
+        self._metering = True
         self._driver = ""
         self._seen: list[Gpu] = []
         self._next = 0.0
@@ -57,9 +65,20 @@ class Load:
         busy = [g.utilization for g in self._seen if g.utilization is not None]
         powers = [g.power for g in self._seen if g.power is not None]
         told |= {name: sum(of) / len(of) for name, of in (("utilization", busy), ("power", powers)) if of}
-        if self._seen and self._before.energy is not None and self._seen[-1].energy is not None:
-            told["energy"] = self._seen[-1].energy - self._before.energy
         return told
+
+    def energy(self) -> list[Energy]:
+        """What each card used from the first look to the newest."""
+        return [used for used, _ in self._metered()]
+
+    def leave(self) -> None:
+        """The run does not use its cards after all: whatever they use is not the run's."""
+        self._meters.clear()
+        self._metering = False
+
+    def _metered(self) -> list[tuple[Energy, str]]:
+        told = [(uuid, meter.told()) for uuid, meter in self._meters.items()]
+        return [(Energy(self._indices[uuid], uuid, found[0]), found[1]) for uuid, found in told if found]
 
     def evidence(self) -> dict[str, Json]:
         """What the card did, for people. Called when the worker is gone: whose VRAM is not back by now leaks."""
@@ -83,11 +102,18 @@ class Load:
         if self._before.memory_used is not None and after.memory_used is not None:
             before, left = (used / MIB for used in (self._before.memory_used, after.memory_used))
             parts.append(f"VRAM in use {before:.0f} MiB before, {left:.0f} MiB after")
-        return {"card under load": ", ".join(parts)}
+        told: dict[str, Json] = {"card under load": ", ".join(parts)}
+        energy = [f"{human('joules', used.joules)} of card {used.gpu} {how}" for used, how in self._metered()]
+        return {**told, "energy": ", ".join(energy)} if energy else told
 
     def _look(self) -> Gpu | None:
         if self._gpus is None:
             return None
         seen = self._gpus()
         self._driver = seen.driver
-        return next((g for g in seen.gpus if g.uuid == self._uuid and not g.error), None)
+        known = {g.uuid: g for g in seen.gpus if g.uuid in self._uuids and not g.error}
+        for uuid, card in known.items():
+            self._indices[uuid] = card.index
+            if self._metering:
+                self._meters.setdefault(uuid, Meter()).add(time.monotonic(), card)
+        return known.get(self._uuids[0])

@@ -14,7 +14,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import probes
@@ -24,7 +25,7 @@ from exporter.world.child import Child
 from exporter.world.load import Load
 from exporter.world.rows import Failure, RowFile
 from exporter.world.token import Token
-from probes.api import MIB, Aborted, Blind, Deferred, Finding, Json, Row, SubjectFailed
+from probes.api import MIB, Aborted, Blind, Deferred, Evidence, Fact, Finding, Json, Row, Skipped, SubjectFailed
 from probes.rules import WORKER_CRASHED, WORKER_LATE, WORKER_OUT_OF_MEMORY
 from probes.world.gpus import Gpus
 
@@ -85,6 +86,9 @@ class Launcher:
             try:
                 yield from self._follow(child, rows, load, token, gpu)
                 yield self._conclude(child, rows, load, chosen, kills)
+            except SubjectFailed as stop:
+                stop.facts = (*stop.facts, *_learnt(load))
+                raise
             finally:
                 rows.close()
         finally:
@@ -149,7 +153,10 @@ class Launcher:
             while not (gone := child.exited) and token.remaining() > reserve:
                 child.changed.wait(min(POLL, token.remaining()))
                 child.changed.clear()
-                yield from _with_card(rows.new(), gpu)
+                for row in _with_card(rows.new(), gpu):
+                    if row.kind == "start" and row.data.get("device") == "cpu":
+                        load.leave()  # the card that it was given does nothing for it
+                    yield row
                 load.sample()
         finally:
             forget()
@@ -182,7 +189,7 @@ class Launcher:
             evidence["worker memory"] = f"peak RSS {rss / MIB:.0f} MiB"
         evidence.update(load.evidence())
         seen: dict[str, Json] = {"conditions": load.conditions(), "evidence": evidence, "card": load.numbers()}
-        return replace(end, data={**end.data, **seen})
+        return replace(end, data={**end.data, **seen, "energy": [asdict(card) for card in load.energy()]})
 
     def _judge(self, failure: Failure, child: Child, interpreter: Interpreter) -> Exception:
         if failure.missing == "torch":
@@ -205,6 +212,13 @@ def environment(own: Mapping[str, str], gpu: str) -> dict[str, str]:
     """What a worker gets of our environment. `gpu` is the uuid of the only card it may see, "" for all."""
     allowed = {name: value for name, value in own.items() if ALLOWED.fullmatch(name.upper())}
     return {**allowed, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
+
+
+def _learnt(load: Load) -> Sequence[Fact]:
+    """What the card did until the worker failed; a driver that hangs or a run that is over tells no more than it did."""
+    with suppress(SubjectFailed, Skipped, Aborted):
+        return (*(Evidence(name, str(text)) for name, text in load.evidence().items()), *load.energy())
+    return load.energy()
 
 
 def _with_card(rows: Iterator[Row], gpu: str) -> Iterator[Row]:

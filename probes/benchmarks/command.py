@@ -23,6 +23,7 @@ from probes.api import (
     SubjectFailed,
     World,
     card_of,
+    energy_of,
     recorded,
 )
 from probes.benchmarks import command_rules as rules
@@ -31,7 +32,8 @@ from probes.benchmarks.command_params import CommandParams
 
 QUOTED = 300  # characters of its last lines in a finding
 WARNING, CRITICAL, UNKNOWN = 1, 2, 3  # exit codes of a plugin: https://www.monitoring-plugins.org/doc/guidelines.html
-ON_CARD = {"vram": rules.VRAM, "utilization": rules.BUSY, "power": rules.POWER, "energy": rules.ENERGY}
+ON_CARD = {"vram": rules.VRAM, "utilization": rules.BUSY, "power": rules.POWER}
+OURS = "worker memory"  # of the worker, which is not the program
 
 
 class Said(BaseModel):
@@ -67,9 +69,10 @@ def run(params: CommandParams, world: World) -> Iterator[Fact]:
     except SubjectFailed as stop:
         if stop.finding.rule != "worker-late":
             raise
-        if isinstance(seen.get("peak_rss"), int):
-            yield rules.RSS(float(str(seen["peak_rss"])))
+        if isinstance(peak := seen.get("peak_rss"), int):
+            yield rules.RSS(peak)
         yield Evidence("worker log", stop.evidence)
+        yield from stop.facts
         yield rules.TIMEOUT(f"{stop.finding.detail}: {_last_lines(stop.evidence)}")
         return
     yield from _judge(params, Said.model_validate(seen))
@@ -79,13 +82,12 @@ def _surroundings(end: Row, torch: str) -> Iterator[Fact]:
     """What the parent saw of the card meanwhile."""
     card, conditions, evidence = (_object(end.data.get(key)) for key in ("card", "conditions", "evidence"))
     for name, metric in ON_CARD.items():
-        value = card.get(name)
-        if isinstance(value, int | float):
+        if isinstance(value := card.get(name), int | float):
             yield metric(value)
     told = {**conditions, "torch": torch, "vram_of": card.get("vram_of", "")}
     yield Conditions({name: str(value) for name, value in told.items() if value})
-    ours = "worker memory"  # of the worker, which is not the program
-    yield from (Evidence(name, str(text)) for name, text in evidence.items() if text and name != ours)
+    yield from (Evidence(name, str(text)) for name, text in evidence.items() if text and name != OURS)
+    yield from energy_of(end)
 
 
 def _judge(params: CommandParams, said: Said) -> Iterator[Fact]:

@@ -18,9 +18,8 @@ VRAM = Metric(
 )
 BUSY = Metric("gpu_utilization_ratio", "How busy the card was, the mean of one sample a second.")
 POWER = Metric("gpu_power_watts", "What the card drew, the mean of one sample a second.")
-ENERGY = Metric("gpu_energy_joules", "What the card used from the program's start to its end.", better="lower")
 FIGURE = Metric("figures", "A number that the program told, in the unit it told it or `scale` made of it.", ("figure",))
-METRICS = (WALL, EXIT, RSS, VRAM, BUSY, POWER, ENERGY, FIGURE)
+METRICS = (WALL, EXIT, RSS, VRAM, BUSY, POWER, FIGURE)
 
 FAILED = Rule(
     "command-failed",

@@ -19,7 +19,7 @@ class Row:
     progress: `done` of `total`.
     end: the worker finished; `data` holds its own peak RSS, and what the parent saw: `conditions` (driver, power limit, PCIe
     link under load), `evidence` (log tail, memory, clocks, power and throttling of the card) and `card` (as numbers: vram,
-    vram_of, utilization, power, energy) by name.
+    vram_of, utilization, power) by name, and `energy`, a list of {gpu, uuid, joules}, one for each card.
     """
 
     kind: Literal["start", "fact", "data", "progress", "end"]

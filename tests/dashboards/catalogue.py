@@ -17,7 +17,7 @@ from exporter.metrics import CheckSeries
 from exporter.result import Comparison, Expectation, Latest, Target
 from exporter.shipped import ALERTS as RULES
 from probes import BUILTIN
-from probes.api import Finding, Metric
+from probes.api import Energy, Finding, Metric
 from probes.rules import TARGET_MISSED
 from tests.checks import SPEED, check, quiet, result
 from tests.dashboards.declared import FOREIGN, LIVE
@@ -114,7 +114,8 @@ def _of_a_check() -> Iterator[Family]:
     expected = (Expectation("speed_bytes_per_second", (("path", "/"),), 5.0, 1.0),)
     compared = (Comparison("speed_bytes_per_second", (("path", "/"),), "ok", 60, 5.0, 0.1, 0.0),)
     findings = (Finding("toy-slow", "warning", "", ""),)
-    ran = result(measurements=(SPEED(5.0, path="/"),), findings=findings, comparisons=compared, expectations=expected)
+    judged = {"findings": findings, "comparisons": compared, "expectations": expected}
+    ran = result(measurements=(SPEED(5.0, path="/"),), **judged, energy=(Energy(0, "GPU-1", 1.0),))
     made.counts.count(made.check, ran)
     skipped = result(outcome="skipped", skip=("deferred", "busy"))
     made.counts.count(made.check, skipped)
