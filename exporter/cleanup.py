@@ -1,14 +1,14 @@
 """What did killed workers and exporters leave behind? Every five minutes, and never while a benchmark runs.
 
 A worker's folder is locked by whoever runs it, in any process; the kernel lets go of the lock when that process ends. So
-a folder of ours that can be locked belongs to nobody.
+a folder of ours that can be locked belongs to nobody, and neither does what was started to work in it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -16,11 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from exporter.world import posix
-from exporter.world.child import PREFIX
+from exporter.world.child import MARKER, PREFIX, remove
 
 log = logging.getLogger("gpu_canary")
 
 EVERY = 300.0  # seconds
+OURS = re.compile(f"{PREFIX}[a-z0-9_]{{8}}")  # tempfile.mkdtemp adds these; whatever is named otherwise is not ours
 FRESH = 60.0  # seconds within which a folder may have been made and not locked yet
 
 
@@ -46,8 +47,9 @@ class Cleanup:
     def look(self) -> None:
         """Remove what belongs to nobody."""
         with suppress(OSError):  # no such folder, or not ours to list
-            for folder in self._scratch.glob(f"{PREFIX}*"):
-                self._remove(folder)
+            for folder in self._scratch.iterdir():
+                if OURS.fullmatch(folder.name):
+                    self._remove(folder)
         self.runs += 1
 
     def _remove(self, folder: Path) -> None:
@@ -61,16 +63,21 @@ class Cleanup:
         if held is None:
             return
         try:
-            size = sum(_size(path) for path in folder.rglob("*"))
-            shutil.rmtree(folder, ignore_errors=True)
+            posix.kill_marked(f"{MARKER}={folder.name}")  # it may hold a card
+            size = _size(folder)
+            remove(folder)
         finally:
             os.close(held)
-        self.removed_bytes += size
-        log.info("removed what a killed worker left behind", extra={"folder": str(folder), "bytes": size})
+        if not folder.exists():
+            self.removed_bytes += size
+            log.info("removed what a killed worker left behind", extra={"folder": str(folder), "bytes": size})
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:
-        return 0
+def _size(folder: Path) -> int:
+    """The bytes of the files below it, as far as they can be seen."""
+    found = 0
+    for path, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):
+                found += os.lstat(os.path.join(path, name)).st_size
+    return found

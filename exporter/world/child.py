@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +20,7 @@ CHUNK = 64 * 1024
 SOON = 0.5  # seconds after which we look who still holds the output of a killed group
 PATIENCE = 2.0  # seconds that a killed process has to go; one that a driver holds in the kernel does not
 MARKER = "GPU_CANARY_WORKER"
-PREFIX = "gpu-canary-"  # of the folders that workers get
+PREFIX = "gpu-canary-worker-"  # of the folders that workers get
 
 
 class Output:
@@ -66,6 +67,21 @@ class Output:
             dropped = self._dropped + max(0, len(tail) - TAIL)
             gap = f"\n[... {dropped} bytes left out ...]\n" if dropped else ""
             return self._head.decode("utf-8", "replace") + gap + tail[-TAIL:].decode("utf-8", "replace")
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder with all in it, also what a program made read-only for its own user; no link is followed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.is_dir():
+        with suppress(OSError):
+            folder.chmod(0o700)
+        for path, folders, _ in os.walk(folder):  # it descends after this, so what is opened here is entered
+            for name in folders:
+                below = os.path.join(path, name)
+                with suppress(OSError):
+                    if not os.path.islink(below):
+                        os.chmod(below, 0o700)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Child:
@@ -127,7 +143,7 @@ class Child:
             if self._process is not None:
                 posix.kill(self._process)
         posix.kill_marked(f"{MARKER}={self.folder.name}")
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
 
     def end(self) -> int | None:
         """Leave nothing behind. The exit status, negative for a signal; None: it does not die, or never lived."""
