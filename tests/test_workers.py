@@ -101,6 +101,8 @@ def test_a_worker_without_a_card_gives_way_to_everything_else(
     next(rows)
     (worker,) = (child for child in psutil.Process().children() if "kit.py" in " ".join(child.cmdline()))
     assert worker.nice() == os.getpriority(os.PRIO_PROCESS, 0) + nice
+    group = Path(f"/proc/{worker.pid}/autogroup")
+    assert not group.exists() or group.read_text().endswith(f" nice {nice}\n")
     assert worker.ionice().ioclass == (psutil.Process().ionice().ioclass if disk is None else disk)
     rows.close()  # type: ignore[attr-defined]
 

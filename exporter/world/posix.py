@@ -16,6 +16,7 @@ from typing import TypedDict
 PROC = Path("/proc")
 IOPRIO_SET = {"x86_64": 251, "aarch64": 30}  # system calls without a function in glibc; ioprio_set(2)
 IOPRIO_PROCESS, IOPRIO_IDLE = 1, 3 << 13  # IOPRIO_WHO_PROCESS; class idle, above the 13 bits of its data
+NICE = 10
 SWEEPS = 20  # a process that forks faster than we can kill it is met again in the next sweep
 
 
@@ -179,6 +180,8 @@ def lower_priority(pid: int) -> None:
     if sys.platform == "win32":
         return
     with suppress(ProcessLookupError):
-        os.setpriority(os.PRIO_PROCESS, pid, 10)
+        os.setpriority(os.PRIO_PROCESS, pid, NICE)
+    with suppress(OSError):  # among the sessions of a desktop only this counts: sched(7), "The autogroup feature"
+        (PROC / str(pid) / "autogroup").write_text(str(NICE))
     if sys.platform == "linux" and platform.machine() in IOPRIO_SET:
         ctypes.CDLL(None).syscall(IOPRIO_SET[platform.machine()], IOPRIO_PROCESS, pid, IOPRIO_IDLE)
