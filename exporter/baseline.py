@@ -41,6 +41,7 @@ class Run:
     conditions: Mapping[str, str]
     values: Mapping[Key, float]
     strains: frozenset[str] = frozenset()  # what may have slowed it down
+    worse: frozenset[Key] = frozenset()  # series that were told as regressed, against runs under the same conditions
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,17 @@ class Past:
         """The runs of the same identity under the same conditions."""
         return [run for run in self._alike(result) if not differences(run.conditions, result.conditions)]
 
-    def previous(self, result: Result) -> list[Run]:
-        """The runs of the same identity under the conditions before these; none when there were no others."""
-        alike = self._alike(result)
-        last = next((run for run in reversed(alike) if differences(run.conditions, result.conditions)), None)
-        return [run for run in alike if not differences(run.conditions, last.conditions)] if last else []
+    def previous(self, result: Result, least: int = 1) -> list[Run]:
+        """The runs of the same identity under the newest other conditions that have so many; none where no others have."""
+        others = [run for run in self._alike(result) if differences(run.conditions, result.conditions)]
+        seen: list[Mapping[str, str]] = []
+        for last in (run.conditions for run in reversed(others)):
+            if last not in seen:
+                seen.append(last)
+                found = [run for run in others if not differences(run.conditions, last)]
+                if len(found) >= least:
+                    return found
+        return []
 
     def _alike(self, result: Result) -> list[Run]:
         return [run for run in self.runs if run.identity == result.identity]
@@ -92,6 +99,12 @@ def of_series(runs: Sequence[Run], key: Key) -> list[float]:
     return [run.values[key] for run in runs if key in run.values]
 
 
+def worse_of(runs: Sequence[Run], key: Key) -> frozenset[int]:
+    """Which of those values were told as a regression? Their places."""
+    having = [run for run in runs if key in run.values]
+    return frozenset(place for place, run in enumerate(having) if key in run.worse)
+
+
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Which conditions are others? Those that one side does not tell (its run ended early) are not known to differ."""
     return {name: (before[name], now[name]) for name in before if name in now and before[name] != now[name]}
@@ -114,7 +127,14 @@ def remembered(result: Result, metrics: Collection[str], before: Run | None = No
         identity = before.identity if before.identity == identity else identity
         conditions = before.conditions if before.conditions == conditions else conditions
         strained = before.strains if before.strains == strained else strained
-    return Run(result.started, identity, conditions, values, strained)
+    return Run(result.started, identity, conditions, values, strained, _worse(result))
+
+
+def _worse(result: Result) -> frozenset[Key]:
+    """What was worse than its own past. Under new conditions nothing is: they begin a baseline whatever its level."""
+    if any(found.rule == CONDITIONS_CHANGED.name for found in result.findings):
+        return frozenset()
+    return frozenset((c.metric, c.labels) for c in result.comparisons if c.state == "regressed")
 
 
 def strains(result: Result) -> list[str]:

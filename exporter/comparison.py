@@ -1,7 +1,7 @@
 """How does a measured series compare with the check's own past, and what may be the cause? Pure: the verdict's words.
 
 Runs are comparable when identity and conditions are the same (DESIGN.md section 7). Under new conditions the newest runs
-are held against those under the conditions before, by size alone, until there are enough for a baseline of their own.
+are held against those under the conditions before until there are enough for a baseline of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter import detectors
-from exporter.baseline import Baseline, Past, Run, baseline, differences, of_series, strains
+from exporter.baseline import Baseline, Key, Past, Run, baseline, differences, of_series, strains, worse_of
 from exporter.detectors import FAST, LEAST
 from exporter.result import Comparison, Result, State
 from exporter.units import human
@@ -20,7 +20,8 @@ from probes.rules import CONDITIONS_CHANGED, IMPROVED, REGRESSED
 
 MENTIONED = 4  # causes and components that a finding names
 TEXT = 80  # characters of each
-FLOORS = {"_ratio": 0.02, "_celsius": 5.0}  # by unit: a smaller shift is nobody's business, also from nearly nothing
+# By unit: a smaller shift is nobody's business, also from nearly nothing.
+FLOORS = {"_ratio": 0.02, "_celsius": 5.0, "_bytes": 2.0**20}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,11 @@ class Before:
     def of(cls, result: Result, past: Past) -> Before:
         alike = past.comparable(result)
         young = len(alike) + 1 - FAST < LEAST
-        return cls(alike, past.previous(result) if young else ())
+        return cls(alike, past.previous(result, LEAST) if young else ())
+
+    def usual(self, key: Key) -> Sequence[float]:
+        """The baseline under the conditions before."""
+        return detectors.past(of_series(self.previous, key), 0, worse_of(self.previous, key))
 
     def changed(self, result: Result) -> list[str]:
         """Which components are others than before: `driver 570.86.15 -> 575.51.03`."""
@@ -45,7 +50,7 @@ class Before:
 
     def unusual(self, result: Result) -> list[str]:
         """What was seen in this run and in less than half of those before: most cards reach their power cap in every run."""
-        runs = self.previous or self.alike
+        runs = self.previous or [run for run in self.alike if not run.worse] or self.alike
         return [s[:TEXT] for s in strains(result) if 2 * sum(s in run.strains for run in runs) < len(runs)]
 
 
@@ -60,16 +65,16 @@ def compare(result: Result, past: Past) -> tuple[Comparison, ...]:
 
 def _compare(result: Result, m: Measurement, better: Better, before: Before) -> Comparison:
     key, floor = (m.metric, m.labels), next((f for unit, f in FLOORS.items() if m.metric.endswith(unit)), 0.0)
-    values = [*of_series(before.alike, key), m.value]
+    values, worse = [*of_series(before.alike, key), m.value], worse_of(before.alike, key)
     if len(values) - FAST >= LEAST:
         changed: list[str] = []
-        base, shift = baseline(values[:-FAST]), detectors.shift(values, floor)
+        usual, shift = detectors.past(values, FAST, worse), detectors.shift(values, floor, worse)
     else:
-        previous = of_series(before.previous, key)
-        if len(previous) < LEAST:
+        usual, changed = before.usual(key), before.changed(result)
+        if len(usual) < LEAST:
             return Comparison(*key, "too_few_runs", len(values) - 1)
-        base, changed = baseline(previous), before.changed(result)
-        shift = detectors.size(values, base, floor)
+        shift = detectors.against(usual, values, floor)
+    base = baseline(usual)
     state = _state(shift, better, "new_conditions" if changed else "ok")
     cause = "; ".join((changed + before.unusual(result))[:MENTIONED]) if shift else ""
     return Comparison(*key, state, base.runs, base.median, base.mad, _deviation(m.value, base), shift, cause)

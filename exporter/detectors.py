@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from exporter.baseline import MOST, NORMAL, Baseline, baseline
 
@@ -23,14 +23,41 @@ LARGEST_CORRELATION = 0.9
 Z = statistics.NormalDist().inv_cdf(1 - P / 2)
 
 
-def shift(values: Sequence[float], floor: float = 0.0) -> float:
-    """What either detector says; the sure one measures better."""
-    return sure(values, floor) or fast(values, floor)
+def shift(values: Sequence[float], floor: float = 0.0, worse: Collection[int] = ()) -> float:
+    """What either detector says of the newest values; the sure one measures better. `worse`: see `past`."""
+    return sure(values, floor, worse) or fast(values, floor, worse)
 
 
-def fast(values: Sequence[float], floor: float = 0.0) -> float:
+def fast(values: Sequence[float], floor: float = 0.0, worse: Collection[int] = ()) -> float:
     """Are the newest three values all farther than three spreads from the median, on the same side?"""
-    past, newest = values[-FAST - MOST : -FAST], values[-FAST:]
+    return _fast(past(values, FAST, worse), values[-FAST:], floor)
+
+
+def sure(values: Sequence[float], floor: float = 0.0, worse: Collection[int] = ()) -> float:
+    """Do the newest eight values rank apart from up to sixty before them, by more than chance and two per cent?"""
+    return _sure(past(values, SURE, worse), values[-SURE:], floor)
+
+
+def against(other: Sequence[float], values: Sequence[float], floor: float = 0.0) -> float:
+    """What they say of values that have no past of their own yet, held against another one; never of a single value."""
+    before, newest = other[-MOST:], values[-FAST:]
+    said = _sure(before, values[-SURE:], floor) if len(values) >= SURE else 0.0
+    return said or (_fast(before, newest, floor) if len(newest) > 1 else 0.0)
+
+
+def past(values: Sequence[float], newest: int, worse: Collection[int] = ()) -> Sequence[float]:
+    """What the newest values are held against: up to sixty before them.
+
+    `worse`: places of values at which a loss was told. These and the seven before them, which may be why, are left out
+    while there are enough others: what is wrong for long does not become what is normal.
+    """
+    before = values[: len(values) - newest]
+    lost = {place - back for place in worse for back in range(SURE)}
+    kept = [value for place, value in enumerate(before) if place not in lost]
+    return (kept if len(kept) >= LEAST else before)[-MOST:]
+
+
+def _fast(past: Sequence[float], newest: Sequence[float], floor: float) -> float:
     if len(past) < LEAST:
         return 0.0
     normal = baseline(past)
@@ -41,9 +68,7 @@ def fast(values: Sequence[float], floor: float = 0.0) -> float:
     return 0.0
 
 
-def sure(values: Sequence[float], floor: float = 0.0) -> float:
-    """Do the newest eight values rank apart from up to sixty before them, by more than chance and two per cent?"""
-    past, newest = values[-SURE - MOST : -SURE], values[-SURE:]
+def _sure(past: Sequence[float], newest: Sequence[float], floor: float) -> float:
     if len(past) < LEAST:
         return 0.0
     normal = baseline(past)
@@ -53,12 +78,6 @@ def sure(values: Sequence[float], floor: float = 0.0) -> float:
     if abs(away) <= max(SMALLEST * abs(normal.median), floor, ERRORS * error) or abs(rank_z(past, newest)) <= Z:
         return 0.0
     return _part(away, normal.median)
-
-
-def size(values: Sequence[float], other: Baseline, floor: float = 0.0) -> float:
-    """By size alone, against the baseline of other conditions: is the median of the newest three beyond three spreads?"""
-    away = statistics.median(values[-FAST:]) - other.median
-    return _part(away, other.median) if abs(away) > SPREADS * spread(other, floor) else 0.0
 
 
 def spread(normal: Baseline, floor: float = 0.0) -> float:

@@ -19,7 +19,7 @@ REGRESSED = Rule(
     "1. The finding names the cause that was seen in the same run, if there was one: undo that change, or cool the card.\n"
     "2. `gpu-canary run CHECK` measures again; `nvidia-smi -q -d PERFORMANCE,POWER,CLOCK` tells what holds the card back.\n"
     "3. Without a cause, compare the dates: `gpu-canary status`, the annotations of the benchmarks dashboard, `dmesg`.\n"
-    "4. If the new value is right, do nothing: after some forty runs it is the new normal.",
+    "4. If the new value is right, `gpu-canary baseline update CHECK` makes it the normal; until then it is told.",
 )
 IMPROVED = Rule(
     "improved",

@@ -13,30 +13,50 @@ from hypothesis import strategies as st
 
 from exporter import detectors
 from exporter.baseline import baseline
-from exporter.detectors import correlation, fast, rank_z, shift, sure
-from tests.performance.shifts import DETECTORS, KINDS, rates, stepped, table, values
+from exporter.detectors import correlation, fast, past, rank_z, shift, sure
+from tests.performance.shifts import DETECTORS, KINDS, changed, lasting, rates, stepped, table, values
 
 NUMBER = 100
 # At most so many of a hundred flat series alarm within 70 runs; at least so many steps of ten per cent are found.
-ALARMS = {
-    "fast": {"G1": 0.0, "G3": 0.02, "H3": 0.05, "A3": 0.10},
-    "sure": {"G1": 0.0, "G3": 0.03, "H3": 0.05, "A3": 0.20},
-    "verdict": {"G1": 0.0, "G3": 0.04, "H3": 0.08, "A3": 0.25},
-}
-FOUND = {
-    "fast": {"G1": 1.0, "G3": 0.45, "H3": 0.45, "A3": 0.6},
-    "sure": {"G1": 1.0, "G3": 0.97, "H3": 0.95, "A3": 0.85},
-    "verdict": {"G1": 1.0, "G3": 0.97, "H3": 0.95, "A3": 0.85},
-}
+ALARMS = {"G1": 0.0, "G3": 0.04, "H3": 0.08, "A3": 0.25}
+FOUND = {"G1": 1.0, "G3": 0.97, "H3": 0.95, "A3": 0.85}
 finite = st.floats(min_value=1e-3, max_value=1e12)
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+# The same definitions, measured by others on 40 to 200 series of each kind: false alarms, +5 % found, +10 % found.
+ELSEWHERE = {
+    "fast": {"G1": (0.00, 1.00, 1.00), "G3": (0.00, 0.04, 0.60), "H3": (0.01, 0.06, 0.59), "A3": (0.02, 0.13, 0.73)},
+    "sure": {"G1": (0.00, 1.00, 1.00), "G3": (0.02, 0.80, 1.00), "H3": (0.02, 0.70, 1.00), "A3": (0.12, 0.45, 0.96)},
+}
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_false_alarms_and_detections_stay_within_the_bounds_that_are_told(name, kind):
-    got = rates(DETECTORS[name], kind, NUMBER, steps=(0.1,))
-    assert got.false_alarms <= ALARMS[name][kind]
-    assert got.found[0.1] >= FOUND[name][kind]
+def test_false_alarms_and_detections_of_the_verdict_stay_within_the_bounds_that_are_told(kind):
+    got = rates(shift, kind, NUMBER, steps=(0.1,))
+    assert got.false_alarms <= ALARMS[kind]
+    assert got.found[0.1] >= FOUND[kind]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_detector_is_as_often_right_as_others_measured_it(name, kind):
+    got = rates(DETECTORS[name], kind, 200)
+    measured = (got.false_alarms, got.found[0.05], got.found[0.1])
+    assert measured == pytest.approx(
+        ELSEWHERE[name][kind], abs=0.06
+    )  # two standard errors of a share of 200 and of 100
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_after_a_change_of_conditions_nobody_is_called_for_nothing_and_a_tenth_is_seen(kind):
+    got = changed(kind, 200, steps=(0.1,))
+    assert got.false_alarms <= {"G1": 0.0, "G3": 0.02, "H3": 0.03, "A3": 0.07}[kind]
+    assert got.found[0.1] >= 0.93
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_of_fifteen_per_cent_is_told_for_as_long_as_it_lasts(kind):
+    assert lasting(kind, 20) >= 0.9
 
 
 def test_a_recorded_series_is_never_called_slower_and_a_real_step_in_it_is_found():
@@ -103,12 +123,22 @@ def test_a_baseline_of_fewer_than_fifteen_runs_says_nothing():
     assert sure([1.0] * 15 + [2.0] * 8) == 1.0
 
 
-def test_a_level_that_stays_becomes_the_new_normal():
-    """Nobody is told of it for ever; the changelog of that card is its dashboard."""
-    stays = values("G1", random.Random(5), 60) + [0.8 * value for value in values("G1", random.Random(6), 60)]
-    told = [end - 60 for end in range(61, 121) if shift(stays[:end])]
-    assert told[0] == 3
-    assert 25 <= told[-1] <= 45
+def test_what_was_told_is_no_part_of_the_baseline_while_there_is_enough_without_it():
+    series = [100.0] * 20 + [80.0] * 40
+    assert past(series, 3) == series[:-3]
+    assert past(series, 3, worse={22}) == [100.0] * 15 + [80.0] * 34  # it and the seven before it
+    assert past(series, 3, worse=range(22, 60)) == [100.0] * 15
+    assert past(series, 3, worse=range(21, 60)) == series[:-3]  # fourteen are too few
+    assert past([*([1.0] * 70), 2.0], 1, worse={3}) == [1.0] * 60
+    assert (shift(series, worse=range(22, 60)), shift(series)) == (-0.2, 0.0)
+
+
+@pytest.mark.parametrize(("flat", "part", "found"), [(60, 0.0002, False), (60, 0.001, True), (0, 0.001, False)])
+def test_a_drift_is_found_where_it_begins_and_not_where_it_is_slow_or_was_always_there(flat, part, found):
+    """docs/verdict.md says so: the rest is for targets and expected values."""
+    noise = values("G1", random.Random(1), 160)
+    drifting = [value * (1 - part) ** max(0, place - flat) for place, value in enumerate(noise)]
+    assert any(shift(drifting[:end]) < 0 for end in range(60, 161)) is found
 
 
 def test_the_rank_test_is_the_one_of_the_textbook():

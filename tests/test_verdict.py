@@ -94,10 +94,12 @@ def test_a_metric_where_less_is_better_regresses_upwards():
         ("decay_ratio", 0.001, 0.03, "regressed"),
         ("temperature_celsius", 60.0, 64.0, "ok"),
         ("temperature_celsius", 60.0, 66.0, "regressed"),
+        ("left_bytes", 0.0, 512.0, "ok"),
+        ("left_bytes", 0.0, 2e6, "regressed"),
         ("wall_seconds", 0.001, 0.02, "regressed"),
     ],
 )
-def test_from_nearly_nothing_a_share_must_move_by_two_points_and_a_temperature_by_five_degrees(
+def test_from_nearly_nothing_a_share_must_move_by_two_points_a_temperature_by_five_degrees_and_memory_by_a_mebibyte(
     metric, usual, now, state
 ):
     def measure(value: float, started: float, conditions: dict[str, str] = OLD) -> Result:
@@ -106,7 +108,10 @@ def test_from_nearly_nothing_a_share_must_move_by_two_points_and_a_temperature_b
     runs = [*(measure(usual, n) for n in range(20)), measure(now, 20), measure(now, 21)]
     before = Past([remembered(one, {metric}) for one in runs], {metric: "lower"})
     assert one(measure(now, 22), before)[0] == state
-    assert one(measure(now, 22, NEW), Past(before.runs[:20], before.better))[0] == state.replace("ok", "new_conditions")
+    changed = remembered(measure(now, 21, NEW), {metric})
+    assert one(measure(now, 22, NEW), Past([*before.runs[:20], changed], before.better))[0] == state.replace(
+        "ok", "new_conditions"
+    )
 
 
 def test_too_few_runs_are_no_verdict_and_say_how_many():
@@ -116,13 +121,36 @@ def test_too_few_runs_are_no_verdict_and_say_how_many():
     assert one(run(50.0, 99), past(*steady(17)))[0] == "ok"
 
 
-def test_new_conditions_are_held_against_the_runs_before_by_size_alone():
-    judged = judge(run(88.0, 30, NEW), [], past(*steady(20)))
+def test_two_runs_that_are_far_off_under_new_conditions_are_a_regression_and_one_is_not():
+    first = run(88.0, 30, NEW)
+    assert one(first, past(*steady(20))) == ("new_conditions", ["conditions-changed"])
+    judged = judge(run(88.0, 31, NEW), [], past(*steady(20), first))
     assert (judged.comparisons[0].state, judged.outcome) == ("regressed", "degraded")
     regressed, changed = judged.findings
     assert (regressed.rule, changed.rule) == ("regressed", "conditions-changed")
     assert "seen with it: driver 570.86.15 -> 575.51.03" in regressed.detail
     assert changed.detail.startswith("driver 570.86.15 -> 575.51.03; ")
+
+
+def test_a_cold_start_after_a_change_of_conditions_is_no_regression():
+    new = [run(value, 30 + n, NEW) for n, value in enumerate((60.0, 100.0, 100.0))]
+    for number in range(3):
+        assert one(new[number], past(*steady(20), *new[:number]))[0] == "new_conditions"
+
+
+def test_two_changes_one_after_the_other_are_held_against_the_newest_full_baseline():
+    newer = {"driver": "575.51.03", "torch": "2.10.0"}
+    before = past(*steady(20), *steady(5, 100.0, 30, conditions=NEW), run(88.0, 40, newer))
+    judged = judge(run(88.0, 41, newer), [], before)
+    assert judged.comparisons[0].state == "regressed"
+    assert judged.comparisons[0].cause == "driver 570.86.15 -> 575.51.03; torch 2.9.1 -> 2.10.0"
+
+
+def test_a_crashed_run_before_the_change_hides_neither_the_change_nor_its_name():
+    crashed = replace(run(0.0, 25, {}), outcome="failed", measurements=())
+    judged = judge(run(88.0, 31, NEW), [], past(*steady(20), crashed, run(88.0, 30, NEW)))
+    assert [f.rule for f in judged.findings] == ["regressed", "conditions-changed"]
+    assert judged.comparisons[0].cause == "driver 570.86.15 -> 575.51.03"
 
 
 def test_new_conditions_without_a_shift_are_an_annotation_and_no_more():
@@ -183,7 +211,7 @@ def test_a_quiet_card_strains_nobody():
 def test_every_component_that_changed_is_named():
     now = {"driver": "575.51.03", "torch": "2.10.0", "power_limit": "300 W", "pcie_link": "gen 1 x4"}
     before = {"driver": "570.86.15", "torch": "2.9.1", "power_limit": "450 W", "pcie_link": "gen 4 x16"}
-    judged = judge(run(60.0, 99, now), [], past(*steady(20, conditions=before)))
+    judged = judge(run(60.0, 99, now), [], past(*steady(20, conditions=before), run(60.0, 98, now)))
     assert judged.comparisons[0].cause == (
         "driver 570.86.15 -> 575.51.03; pcie_link gen 4 x16 -> gen 1 x4; power_limit 450 W -> 300 W; torch 2.9.1 -> 2.10.0"
     )
@@ -216,6 +244,95 @@ def test_a_series_of_few_values_in_a_check_of_many_runs_has_too_few_runs():
     other = Measurement(FLOPS, 5.0, (("dtype", "fp8"), ("device", "cuda")))
     result = replace(run(100.0, 99), measurements=(*run(100.0).measurements, other))
     assert [c.state for c in compare(result, past(*steady(20)))] == ["ok", "too_few_runs"]
+
+
+# -- a regression that lasts ----------------------------------------------------------------------------------------
+
+
+def lived(*values: float, begin: int = 0, conditions: dict[str, str] = OLD, **fields: object) -> list[Result]:
+    """Runs as the exporter makes them: each judged by those before it."""
+    return after([], *values, begin=begin, conditions=conditions, **fields)
+
+
+def after(
+    runs: list[Result], *values: float, begin: int = 0, conditions: dict[str, str] = OLD, **fields: object
+) -> list[Result]:
+    runs = list(runs)
+    for number, value in enumerate(values):
+        newest = run(value, begin + number, conditions, **fields)
+        runs.append(judge(newest, [], past(*runs[-WINDOW:])))
+    return runs
+
+
+def states(runs: list[Result]) -> list[str]:
+    return [judged.comparisons[0].state for judged in runs]
+
+
+def noisy(number: int, level: float = 100.0, spread: float = 0.03) -> list[float]:
+    rng = random.Random(number)
+    return [level * (1 + rng.gauss(0, spread)) for _ in range(number)]
+
+
+def test_what_is_slow_for_weeks_stays_a_regression_and_its_baseline_stays_what_was_normal():
+    runs = lived(*noisy(30), *noisy(90, 85.0))
+    told = states(runs)[30:]
+    assert told[8:] == ["regressed"] * 82
+    assert runs[-1].comparisons[0].median == pytest.approx(100, rel=0.02)
+
+
+def test_it_ends_when_the_card_is_as_before():
+    runs = lived(*noisy(30), *noisy(40, 85.0), *noisy(12))
+    assert states(runs)[-7:] == ["ok"] * 7
+
+
+def test_a_second_loss_during_the_first_is_told_with_its_whole_size():
+    runs = lived(*noisy(30, spread=0.005), *noisy(30, 90.0, 0.005), *noisy(8, 60.0, 0.005))
+    assert runs[-1].comparisons[0].shift == pytest.approx(-0.4, abs=0.01)
+
+
+def test_the_cause_is_named_for_as_long_as_the_regression_lasts():
+    hot = {"card under load": CALM.replace("power_cap", "sw_thermal")}
+    calm = {"card under load": CALM}
+    runs = after(lived(*noisy(20, spread=0.005), evidence=calm), *[80.0] * 60, begin=30, evidence=hot)
+    assert runs[-1].comparisons[0].state == "regressed"
+    assert runs[-1].comparisons[0].cause == "throttled by sw_thermal"
+
+
+def test_an_improvement_that_stays_becomes_normal_and_one_that_goes_soon_is_no_regression():
+    short = lived(*noisy(30, spread=0.005), *noisy(10, 110.0, 0.005), *noisy(12, spread=0.005))
+    assert "improved" in states(short)
+    assert "regressed" not in states(short)
+    stays = lived(*noisy(30, spread=0.005), *noisy(70, 110.0, 0.005))
+    assert states(stays)[-10:] == ["ok"] * 10
+
+
+def test_a_level_that_was_told_under_new_conditions_begins_their_baseline_all_the_same():
+    runs = after(lived(*noisy(30, spread=0.005)), *noisy(25, 88.0, 0.005), begin=40, conditions=NEW)
+    assert states(runs)[31:47] == ["regressed"] * 16
+    assert states(runs)[47:] == ["ok"] * 8
+    assert runs[-1].comparisons[0].median == pytest.approx(88, rel=0.01)
+
+
+def test_a_small_loss_under_new_conditions_is_told_after_eight_runs():
+    runs = after(lived(*noisy(40)), *noisy(8, 93.5), begin=40, conditions=NEW)
+    assert states(runs)[41:] == ["new_conditions"] * 6 + ["regressed"]
+
+
+def test_conditions_that_go_to_and_fro_each_keep_their_baseline():
+    runs = lived(*noisy(20, spread=0.005))
+    for turn in range(6):
+        conditions, level = (NEW, 88.0) if turn % 2 == 0 else (OLD, 100.0)
+        runs = after(runs, *noisy(10, level, 0.005), begin=100 * (turn + 1), conditions=conditions)
+    assert "regressed" not in [s for r, s in zip(runs, states(runs), strict=True) if r.conditions == OLD]
+    assert states(runs)[40:50] == ["regressed"] * 7 + ["ok"] * 3  # its eighteenth run begins to stand alone
+    assert states(runs)[50:] == ["ok"] * 30
+
+
+def test_a_restart_in_the_middle_of_a_regression_changes_no_verdict():
+    runs = lived(*noisy(30), *noisy(60, 85.0))
+    read = [Result.from_dict(json.loads(json.dumps(one.to_dict()))) for one in runs]
+    newest = run(85.0, 99)
+    assert judge(newest, [], past(*read)) == judge(newest, [], past(*runs))
 
 
 # -- targets on a quantile ------------------------------------------------------------------------------------------
