@@ -14,9 +14,8 @@ from probes.facts import Better
 from probes.rules import BENCHMARK_NOT_ON_CARD, WORKER_OUT_OF_MEMORY
 
 Runs = Callable[[str, int], Sequence[Result]]  # the newest measured runs of a check, oldest first, at most so many
-PARTIAL = frozenset(
-    {WORKER_OUT_OF_MEMORY.name, BENCHMARK_NOT_ON_CARD.name}
-)  # warnings of a run that is none, besides critical ones
+# Warnings of a run that broke off or ran elsewhere; whatever is critical says as much.
+PARTIAL = frozenset({WORKER_OUT_OF_MEMORY.name, BENCHMARK_NOT_ON_CARD.name})
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from exporter.scores import Score, scores, values_of
 from probes.api import Finding, Measurement
 from tests.nvml import UUIDS, Stub, build_stub
 from tests.test_cli import gpu_canary, here, written
-from tests.torch_side import TORCH
+from tests.torch_side import CALM
 
 MATMUL = registry().probes["matmul"]
 CHECK = Check("matmul", MATMUL, MATMUL.params(), 21600.0, 300.0)
@@ -105,7 +105,7 @@ def test_the_newest_run_of_a_check_is_the_one_before() -> None:
 # -- real runs --------------------------------------------------------------------------------------------------------
 
 CONFIG = f"""\
-interpreters: {{torch: {TORCH}}}
+interpreters: {{torch: {CALM}}}
 checks:
   - {{probe: matmul, params: {{size: 64, seconds: 20ms, interpreter: torch}}}}
   - {{probe: memory_copy, params: {{size: 1MiB, seconds: 20ms, interpreter: torch}}}}
@@ -160,7 +160,7 @@ def test_repeated_runs_are_recorded_compared_with_the_last_and_a_loss_is_exit_co
 def test_a_target_that_is_missed_is_the_verdict_and_its_remedy_follows_the_table(tmp_path: Path) -> None:
     file = written(
         tmp_path,
-        f"interpreters: {{torch: {TORCH}}}\n"
+        f"interpreters: {{torch: {CALM}}}\n"
         "checks: [{probe: matmul, params: {size: 64, seconds: 20ms, interpreter: torch},"
         " targets: [{metric: flops_per_second, at_least: 1.0e+18}]}]",
     )
@@ -244,7 +244,7 @@ def test_the_cards_of_this_machine_are_shown_with_what_they_reached(tmp_path: Pa
 
 PERFORMANCE = ["test-performance", "--resolution", "720p", "--benchmark"]  # as the source systems spell it
 VIDEO = f"""\
-interpreters: {{torch: {TORCH}}}
+interpreters: {{torch: {CALM}}}
 checks:
   - name: video_720p
     probe: matmul

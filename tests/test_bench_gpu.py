@@ -12,7 +12,7 @@ import pytest
 from exporter.world.workers import WORKERS
 from tests.performance.device import HERE, main, page, row
 from tests.test_bench import CONFIG
-from tests.torch_side import TICK, TORCH, at_our_clock
+from tests.torch_side import CALM, TICK, at_our_clock
 
 TINY: dict[str, Any] = {"device": "cpu", "shapes": [[64, 64, 64], [32, 64, 96]], "copies": [65536], "seconds": 0.005}
 BEST = {("flops_per_second", "bf16"): 170e12, ("bytes_per_second", ""): 940e9}
@@ -80,7 +80,7 @@ def test_the_ceiling_is_the_best_of_all_shapes_and_ways_counted_by_hand() -> Non
 @pytest.mark.torch
 def test_the_whole_of_it_runs_and_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "canary.yml").write_text(CONFIG)
-    words = ["--device", "cpu", "--repeat", "2", "--config", str(tmp_path / "canary.yml"), "--interpreter", str(TORCH)]
+    words = ["--device", "cpu", "--repeat", "2", "--config", str(tmp_path / "canary.yml"), "--interpreter", str(CALM)]
     assert main([*words, "--ceiling", json.dumps(TINY), "--pages", str(tmp_path)]) == 0
     (written,) = tmp_path.glob("processor-*.md")
     text = written.read_text()

@@ -10,7 +10,7 @@ from exporter.interpreters import Interpreter
 from exporter.world.workers import WORKERS, Launcher
 from probes.api import Fact, Finding, Remember
 from probes.benchmarks import corruption
-from tests.torch_side import TORCH, WorkingWorld, at_our_clock, inside, measured, run
+from tests.torch_side import CALM, WorkingWorld, at_our_clock, inside, measured, run
 
 KERNELS = ("product", "softmax", "sort", "copy")
 # Appended to a copy of the worker: one bit of one value of the product's third output is another one.
@@ -57,7 +57,7 @@ def test_one_flipped_bit_of_one_output_is_a_critical_finding_and_no_reference(tm
     source = (WORKERS / "corruption.py").read_text(encoding="utf-8")
     (tmp_path / "corruption.py").write_text(source + FLIPPED, encoding="utf-8")
     world = WorkingWorld()
-    world._launcher = Launcher(lambda: (Interpreter("here", str(TORCH)),), folder=tmp_path)
+    world._launcher = Launcher(lambda: (Interpreter("here", str(CALM)),), folder=tmp_path)
     facts = run(corruption.PROBE, world, seconds="400ms")
     assert found(facts) == [("corruption-bits-differ", "critical", "product: 1 values differ from the first output")]
     assert measured(facts)["differing_values", "product", "cpu"] == 1

@@ -116,7 +116,7 @@ def test_a_link_below_what_is_possible_is_a_finding(card: Any, params: Any, deta
 @pytest.mark.torch
 def test_without_a_card_there_is_no_bus_to_measure() -> None:
     with pytest.raises(NotApplicable, match="no_gpu"):
-        run(host_copy.PROBE, WorkingWorld())
+        run(host_copy.PROBE, WorkingWorld(), size="1MiB", seconds="10ms")
     amd = WorkingWorld({"gpus": {"pci": [{"address": "0000:03:00.0", "vendor": "amd"}]}})
     with pytest.raises(NotApplicable, match="no_gpu"):
         run(host_copy.PROBE, amd, size="1MiB", seconds="10ms")

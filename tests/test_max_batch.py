@@ -11,7 +11,7 @@ from exporter.world.workers import WORKERS, Launcher
 from probes.api import Finding, NotApplicable, SubjectFailed
 from probes.benchmarks import max_batch
 from probes.testing import RecordedWorld
-from tests.torch_side import TORCH, WorkingWorld, inside, measured, run
+from tests.torch_side import CALM, WorkingWorld, inside, measured, run
 
 MIB = 2**20
 PICTURE = 32 * 64 * 64 * 4  # bytes of the toy's input, and of what comes out
@@ -58,7 +58,7 @@ def test_only_a_lack_of_memory_ends_the_search_and_anything_else_the_worker(tmp_
         broken = source.replace(kernel, f'raise RuntimeError("{words}")\n                {kernel}')
         (tmp_path / "max_batch.py").write_text(broken, encoding="utf-8")
         world = WorkingWorld()
-        world._launcher = Launcher(lambda: (Interpreter("here", str(TORCH)),), folder=tmp_path)
+        world._launcher = Launcher(lambda: (Interpreter("here", str(CALM)),), folder=tmp_path)
         with pytest.raises(SubjectFailed, match=rule):
             run(max_batch.PROBE, world, device="cpu", memory=64 * MIB)
 

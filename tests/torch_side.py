@@ -15,6 +15,7 @@ from probes.api import Fact, Json, Measurement, Probe, Row
 from probes.testing import RecordedWorld
 
 TORCH = Path(__file__).parent.parent / ".venv-torch" / "bin" / "python"
+CALM = Path(__file__).parent / "torch_python"  # the same on one thread
 TICK = 0.25  # seconds: every call that a worker times takes exactly this long under `at_our_clock`
 
 # kit.py as it is, under a clock that goes on by a tick whenever it is read.
@@ -41,7 +42,7 @@ globals().update(runpy.run_path(sys.argv[1], run_name="bench"))
 class WorkingWorld(RecordedWorld):
     """A recorded world whose workers are real."""
 
-    def __init__(self, world: Mapping[str, Any] | None = None, python: str = str(TORCH)) -> None:
+    def __init__(self, world: Mapping[str, Any] | None = None, python: str = str(CALM)) -> None:
         super().__init__(world)
         self._launcher = Launcher(lambda: (Interpreter("here", python),))
 
@@ -74,6 +75,6 @@ def inside(stem: str, code: str) -> Any:
 
 
 def _python(code: str, *arguments: str) -> str:
-    ended = subprocess.run([TORCH, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([CALM, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr[-4000:]
     return ended.stdout
