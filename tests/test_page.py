@@ -6,8 +6,9 @@ import time
 
 import pytest
 
+from exporter.result import Comparison, Expectation, Target
 from tests import web_scene
-from tests.checks import DOWN, check, quiet, result
+from tests.checks import DOWN, SPEED, check, quiet, result
 from tests.conftest import CHROMIUM
 from tests.deliveries import alert, message
 from tests.web_service import Canary, answering
@@ -141,6 +142,25 @@ def test_a_check_s_page_keeps_its_evidence_open_while_results_arrive(look, tmp_p
         canary.record(result(outcome="degraded", evidence={"log": "second tail"}))
         page.wait_for_selector("pre:has-text('second tail')")
         assert page.locator("details").get_attribute("open") is not None
+
+
+def test_a_benchmark_s_value_stands_beside_its_target_its_expected_value_and_its_past(look, tmp_path):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    labels = (("path", "/a"),)
+    compared = Comparison("speed_bytes_per_second", labels, "ok", 60, 5e9, 1e7, 0.002)
+    expected = Expectation("speed_bytes_per_second", labels, 6e9, 5.01 / 6)
+    canary = Canary(tmp_path, check(quiet, targets=(Target("speed_bytes_per_second", at_least=4e9),)))
+    held = {"comparisons": (compared,), "expectations": (expected,)}
+    canary.record(result(measurements=(SPEED(5.01e9, path="/a"),), **held))
+    with answering(canary) as site:
+        page = look(site, "checks/toy", size=PHONE)
+        seen = page.locator(".tile dd").inner_text().split("\n")
+        told = ["5.01 GB/s", "target met: at least 4 GB/s", "expected of this model: 6 GB/s, 84% reached"]
+        assert [line for line in seen if line in told] == told
+        assert "against its own past: ok, 0.2% above the median of 60 runs before: 5 GB/s" in seen
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        assert axe.Axe().run(page).response["violations"] == []
+        assert "expected of this model" not in look(site).locator("#check-toy").inner_text(), "the overview is short"
 
 
 def test_a_check_that_appears_is_shown(look, tmp_path):

@@ -42,12 +42,16 @@ class Series:
     unit: str  # "" of what is no quantity at a glance: counts, counters, moments
     order: tuple[bool, bool, bool, int]
     verdict: str = ""  # of a benchmark, against its own past
+    expected: str = ""  # of a card of this model
 
 
 def series(check: Check, measured: Result, runs: Sequence[Result]) -> list[Series]:
     """Every series of a measured result, in the order the probe gave them."""
     past, held = _past(runs), list(verdicts(measured, check.targets))
     judged = {(c.metric, c.labels): against_past(c) for c in measured.comparisons}
+    expected = {
+        (e.metric, e.labels): f"{human(e.metric, e.value)}, {e.ratio:.0%} reached" for e in measured.expectations
+    }
     order = {metric.name: number for number, metric in enumerate(check.probe.metrics)}
     found = []
     for m in measured.measurements[:SERIES_LIMIT]:
@@ -56,7 +60,7 @@ def series(check: Check, measured: Result, runs: Sequence[Result]) -> list[Serie
             key = (m.metric, m.labels)
             own = [v for v in held if v.measurement and (v.measurement.metric, v.measurement.labels) == key]
             one = _series(check, metric, m, past.get(key, ()), own, order[m.metric])
-            found.append(replace(one, verdict=judged.get(key, "")))
+            found.append(replace(one, verdict=judged.get(key, ""), expected=expected.get(key, "")))
     return found
 
 
