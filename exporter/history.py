@@ -13,31 +13,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from exporter.baseline import WINDOW
 from exporter.result import Latest, Result
+from exporter.statements import INSERT, MIGRATIONS, PRUNE, RUNS, SCHEMA, SCHEMA_VERSION
 
 log = logging.getLogger("gpu_canary.history")
 
-SCHEMA_VERSION = 1
 BATCH_SECONDS = 1.0
 THIN_SECONDS = 60.0
 QUEUE_ROWS = 10_000  # what a full disk may cost in memory: older runs are dropped first, the latest never
 PRUNE_EVERY = 3600.0
-SCHEMA = """
-CREATE TABLE latest (name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, record TEXT NOT NULL) STRICT;
-CREATE TABLE runs (id INTEGER PRIMARY KEY, name TEXT NOT NULL, started REAL NOT NULL, outcome TEXT NOT NULL,
-                   duration REAL NOT NULL, record TEXT NOT NULL) STRICT;
-CREATE INDEX runs_by_name ON runs (name, started);
-CREATE INDEX runs_by_time ON runs (started);
-"""
-RUNS = """SELECT record FROM runs WHERE name = ? AND started > ? AND (? OR outcome IN ('ok', 'degraded', 'failed'))
-          ORDER BY started DESC LIMIT ?"""
-INSERT = "INSERT INTO runs (name, started, outcome, duration, record) VALUES (?, ?, ?, ?, ?)"
-PRUNE = """DELETE FROM runs WHERE id IN (SELECT id FROM runs ORDER BY started
-           LIMIT max(1, (SELECT count(*) FROM runs) / 10))"""
-MIGRATIONS: Mapping[int, str] = {}  # version -> the statements that lead to version + 1
+NO_RECORD = (KeyError, TypeError, ValueError, AttributeError)  # what reading plain data that is none raises
 
 
 class Unusable(Exception):
@@ -82,18 +71,18 @@ class History:
     def append(self, latest: Latest) -> None:
         """Queue a record; committed within about a second.
 
-        Of a check that runs more often than once a minute and says nothing new, only what a run remembers is: a canary that
-        writes all day long wears the disk it watches. `close` writes the rest.
+        Of a check that runs more often than once a minute and says nothing new, only what a run remembers is, unless it is a
+        benchmark: a canary that writes all day long wears the disk it watches. `close` writes the rest.
         """
         result = latest.last
         before, outcome = self._thinned.get(result.check, (0.0, ""))
-        keep = result.outcome != outcome or result.started - before >= THIN_SECONDS or result.started < before
+        keep = result.outcome != outcome or not 0 <= result.started - before < THIN_SECONDS or bool(result.comparisons)
         with self._lock:
             self._forgotten.discard(result.check)
+            self._held.pop(result.check, None)
             if not keep and result.remember is None:
                 self._held[result.check] = latest
                 return
-            self._held.pop(result.check, None)
             self._dirty[result.check] = latest
             if keep:
                 self._thinned[result.check] = (result.started, result.outcome)
@@ -120,7 +109,7 @@ class History:
             if self._fingerprints.get(name) == print_:
                 try:
                     found[name] = Latest.from_dict(json.loads(record))
-                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                except NO_RECORD as error:
                     log.error("a check's latest record is no use: %r; measured again", error, extra={"check": name})
         return found
 
@@ -189,8 +178,7 @@ class History:
         with self._locked() as database, database:
             database.executemany("DELETE FROM latest WHERE name = ?", [(name,) for name in forgotten])
             database.executemany("INSERT OR REPLACE INTO latest VALUES (?, ?, ?)", rows)
-            ran = [(r.check, r.started, r.outcome, r.duration, _dump(r)) for r in runs]
-            database.executemany(INSERT, ran)
+            database.executemany(INSERT, [(r.check, r.started, r.outcome, r.duration, _dump(r)) for r in runs])
         self.last_error = ""
 
     def _keep(self, dirty: Mapping[str, Latest], forgotten: set[str], runs: list[Result], error: sqlite3.Error) -> None:
@@ -214,10 +202,10 @@ class History:
             with self._locked() as database:
                 with database:
                     database.execute("DELETE FROM runs WHERE started < ?", (time.time() - age,))
-                while self._bytes(database) > size:
+                deleted = 1
+                while deleted > 0 and self._bytes(database) > size:
                     with database:
-                        if database.execute(PRUNE).rowcount <= 0:
-                            break
+                        deleted = database.execute(PRUNE, (WINDOW,)).rowcount
                 database.execute("PRAGMA incremental_vacuum").fetchall()
         except sqlite3.Error as error:
             self._failed(error)
@@ -250,9 +238,8 @@ class History:
                 raise OSError(f"{self.path} cannot be used ({error}); its folder must be ours to write") from None
             aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%dT%H%M%S')}.aside")
             for suffix in ("", "-wal", "-shm"):
-                part = Path(f"{self.path}{suffix}")
-                if part.exists():
-                    part.rename(f"{aside}{suffix}")
+                with suppress(FileNotFoundError):
+                    Path(f"{self.path}{suffix}").rename(f"{aside}{suffix}")
             self.moved_aside = f"{error}; the file is now {aside}"
             log.error("history starts again: %s", self.moved_aside)
             return _connect(self.path)
@@ -263,13 +250,16 @@ def recall(path: Path, check: str, limit: int) -> list[Result]:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as database:
             return _runs(database, check, 0.0, limit, measured=True)
-    except (sqlite3.Error, ValueError, LookupError, TypeError):
+    except (sqlite3.Error, ValueError):
         return []
 
 
 def _runs(database: sqlite3.Connection, check: str, since: float, limit: int, measured: bool) -> list[Result]:
-    rows = database.execute(RUNS, (check, since, not measured, limit))
-    return [Result.from_dict(json.loads(record)) for (record,) in reversed(rows.fetchall())]
+    found = []
+    for (record,) in database.execute(RUNS, (check, since, not measured, limit)):
+        with suppress(*NO_RECORD):  # one damaged record is no reason to do without the others
+            found.append(Result.from_dict(json.loads(record)))
+    return found
 
 
 def _connect(path: Path) -> sqlite3.Connection:

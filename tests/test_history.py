@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.history import QUEUE_ROWS, History
+from exporter.history import QUEUE_ROWS, History, recall
 from exporter.journal import Journal
-from exporter.result import Latest
+from exporter.result import Comparison, Latest
 from tests.checks import SPEED, eventually, result
 
 VERSION_1 = Path(__file__).parent / "history-v1.sqlite"
@@ -112,6 +112,58 @@ def test_a_disk_that_stays_full_costs_bounded_memory(opened):
     assert history.write_failures >= 1
     assert len(history._runs) == QUEUE_ROWS
     assert "toy" in history._dirty, "the latest is never dropped"
+
+
+def test_what_is_too_big_takes_no_baseline_from_a_benchmark_that_runs_seldom(opened):
+    history = opened(age=30 * 86400.0, size=300_000)
+    begun = time.time() - 29 * 86400
+    for n in range(100):
+        history.append(Latest.first(result("seldom", started=begun + 6 * 3600 * n)))
+    for n in range(4000):
+        history.append(Latest.first(result("often", started=begun + 60 * n)))
+    history.flush()
+    history.prune()
+    assert history.size() <= 300_000
+    assert len(history.runs("seldom", limit=1000)) == 100
+    often = [run.started for run in history.runs("often", limit=5000)]
+    assert (often[-1], len(often) > 136) == (begun + 60 * 3999, True)
+
+
+def test_a_size_that_is_too_small_for_the_baselines_is_kept_all_the_same(opened):
+    history = opened(size=100_000)
+    for n in range(200):
+        history.append(Latest.first(result(f"c{n % 5}", started=time.time() - 61 * n)))
+    history.flush()
+    history.prune()
+    assert history.size() <= 100_000
+    assert history.runs("c0", limit=1000)
+
+
+def test_a_clock_that_was_wrong_for_a_while_changes_no_order(opened):
+    history = opened()
+    ahead, now = time.time() + 10 * 365 * 86400, time.time()
+    for started in (now - 300, ahead, ahead + 61, now - 200, now - 100):
+        history.append(Latest.first(result(started=started)))
+    assert [run.started for run in history.runs("toy")] == [now - 300, ahead, ahead + 61, now - 200, now - 100]
+
+
+def test_a_damaged_record_is_left_out_and_the_others_are_read(opened):
+    history = opened()
+    for n in range(4):
+        history.append(Latest.first(result(started=1000.0 + 100 * n)))
+    history.flush()
+    for started, record in ((1000.0, "{"), (1100.0, "[]"), (1200.0, '{"measurements": [["x"]], "findings": 3}')):
+        change(history.path, f"UPDATE runs SET record = '{record}' WHERE started = {started}")
+    assert [run.started for run in history.runs("toy")] == [1300.0]
+    assert [run.started for run in recall(history.path, "toy", 10)] == [1300.0]
+
+
+def test_each_run_of_a_benchmark_is_kept_however_soon_it_follows(opened):
+    history = opened()
+    for n in range(3):
+        compared = (Comparison("speed_bytes_per_second", (), "too_few_runs", n),)
+        history.append(Latest.first(result(started=1000.0 + n, comparisons=compared)))
+    assert len(history.runs("toy")) == 3
 
 
 def test_retention_by_age_and_by_size(opened):
