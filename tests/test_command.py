@@ -86,6 +86,11 @@ def test_a_program_s_time_exit_code_and_memory_are_measured_with_those_of_its_ch
         ('{"runs": [{"s": 1}, {"s": 2.5}]}', {"json_path": "runs[1].s"}, 2.5),
         ('loading\n{"a": 1}\n{"a": 2}\nbye', {"json_path": "a"}, 2.0),
         ("[4, 5]", {"json_path": "[1]"}, 5.0),
+        ('loading\n{\n  "a": [\n    {"b": 6}\n  ]\n}\nbye', {"json_path": "a[0].b"}, 6.0),
+        ('{"a": 1, "a": 2}', {"json_path": "a"}, 2.0),
+        ("took \033[1;32m3.5\033[0m s", {"regex": "took ([0-9.]+) s"}, 3.5),
+        ('\033[36m{"a": 3}\033[0m', {"json_path": "a"}, 3.0),
+        ("1/3 9s/it\r2/3 8s/it\r3/3 7s/it\n", {"regex": "(?m)^3/3 ([0-9.]+)s/it$"}, 7.0),
     ],
 )
 def test_a_figure_is_found_by_its_pattern(output: str, figure: Any, value: float, tmp_path: Path) -> None:
@@ -105,6 +110,9 @@ def test_a_figure_is_found_by_its_pattern(output: str, figure: Any, value: float
         ("{broken", {"json_path": "a"}, "JSONDecodeError"),
         ('{"a": NaN}', {"json_path": "a"}, "nan is not a number"),
         ('{"a": true}', {"json_path": "a"}, "True is not a number"),
+        (f'{{"a": 1{"0" * 400}}}', {"json_path": "a"}, "OverflowError"),
+        (f'{{"a": 1{"0" * 5000}}}', {"json_path": "a"}, "ValueError"),
+        (f"took {'9' * 400}", {"regex": "took (.*)"}, "inf is not a number"),
         ('{"a": "7"}', {"json_path": "a"}, "'7' is not a number"),
         ('{"a": null}', {"json_path": "a.b"}, "TypeError"),
         ('{"a": [1]}', {"json_path": "a[1]"}, "IndexError"),
@@ -119,6 +127,24 @@ def test_a_figure_that_is_not_there_or_no_number_fails(output: str, figure: Any,
     facts = run(command.PROBE, Machine(), command=["cat", str(tmp_path / "said")], figures={"f": figure})
     assert (figures(facts), rules(facts)) == ({}, [("figure-missing", "f")])
     assert why in detail(facts)
+
+
+def test_memory_is_counted_of_processes_that_made_a_session_of_their_own() -> None:
+    """As torchrun starts its workers."""
+    hold = f"x = bytearray({80 * MIB}); import time; time.sleep(1.5)"
+    start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}], start_new_session=True)"
+    assert measured(python(start))["peak_rss_bytes",] > 80 * MIB
+
+
+def test_the_time_ends_with_the_program_and_not_with_what_it_left_in_the_background() -> None:
+    times = (measured(ran("sleep 4714.25 & true"))["wall_seconds",] for _ in range(4))
+    assert any(seconds < 1.5 for seconds in times)  # two streams are waited for, a second each
+    assert alive("4714.25") == []
+
+
+def test_a_file_counts_whatever_the_clock_of_its_server_says(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"directory": str(tmp_path), "file": "out.json", "figures": {"s": {"json_path": "s"}}}
+    assert figures(ran("""echo '{"s": 2}' > out.json; touch -d '1 hour ago' out.json""", **asked)) == {"s": 2.0}
 
 
 def test_a_file_counts_only_if_this_run_wrote_it(tmp_path: Path) -> None:
@@ -211,9 +237,9 @@ def test_output_without_end_takes_no_memory_and_ends_with_the_deadline() -> None
 
 
 def test_of_huge_output_head_and_tail_are_read() -> None:
-    script = "print('begin 1'); [print('x' * 99999) for _ in range(90)]; print('end 2')"
-    asked = {"b": {"regex": "begin ([0-9])"}, "e": {"regex": "end ([0-9])"}}
-    assert figures(python(script, figures=asked)) == {"b": 1.0, "e": 2.0}
+    script = "print('begin 1'); [print('7' * 99999, end='') for _ in range(90)]; print('\\nend 2')"
+    asked = {"b": {"regex": "begin ([0-9])"}, "e": {"regex": "end ([0-9])"}, "m": {"regex": "(7)\n7"}}
+    assert figures(python(script, figures=asked)) == {"b": 1.0, "e": 2.0, "m": 7.0}  # what was left out joins nothing
 
 
 def test_binary_output_is_survived() -> None:
@@ -258,6 +284,7 @@ def test_performance_data_is_read_as_the_guidelines_write_it() -> None:
     assert performance(text) == {
         "a b": 0.005, "t": 1.5, "n": -3.0, "c": 12.0, "it's": 7.0, "more": 2048.0, "last": pytest.approx(9e-6),
     }  # fmt: skip
+    assert performance("OK | a=2kB b=3GiB c=4ns") == {"a": 2048.0, "b": 3.0 * 2**30, "c": pytest.approx(4e-9)}
     assert performance("OK, no a=1 here") == {}
 
 

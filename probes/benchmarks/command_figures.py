@@ -14,7 +14,9 @@ ITEM = re.compile(
     r"(?:'((?:[^']|'')+)'|([^\s='|]+))=(-?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?)([a-zA-Z%]*)(?=[;\s]|$)"
 )
 # To base units; the plugins count their megabytes in powers of 1024.
-UNITS = {"us": 1e-6, "ms": 1e-3, "%": 0.01} | {f"{p}B": float(1024**n) for n, p in enumerate("KMGTP", start=1)}
+UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "%": 0.01, "kB": 1024.0} | {
+    f"{p}{i}B": float(1024**n) for n, p in enumerate("KMGTP", start=1) for i in ("", "i")
+}
 
 
 def written(rows: str) -> tuple[dict[str, float], str]:

@@ -24,11 +24,13 @@ def checked_path(path: str) -> str:
 class Figure(Params):
     json_path: Annotated[str, AfterValidator(checked_path)] = Field(
         "",
-        description="Where the number is in the JSON, like `results[0].seconds`: the whole output, or its last line "
-        "that begins with a brace.",
+        description="Where the number is in the JSON, like `results[0].seconds`: the whole output, or what "
+        "stands there from the last line on that begins with a brace.",
     )
     regex: Regex = Field(
-        "", description="Pattern; of its last match the first group, or else the whole, is the number."
+        "",
+        description="Pattern; of its last match the first group, or else the whole, is the number. Colours are left out, and "
+        "what a progress bar writes over itself is a line each.",
     )
     scale: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="What the number is multiplied by, to base units: 1e9 for GB."
@@ -55,7 +57,9 @@ class CommandParams(Params):
     environ: Mapping[str, str] = Field({}, description="Variables it gets besides the few that any worker gets.")
     secret_environ: Mapping[str, Secret] = Field({}, description="The same, of values that are shown nowhere.")
     device: Literal["auto", "cuda", "cpu"] = Field(
-        "auto", description="What it works on. With a card, that card alone is visible to it, taken, idle and watched."
+        "auto",
+        description="What it works on. With a card, that card alone is visible to it, taken, idle and watched; what needs "
+        "none, like most plugins, waits for none with `cpu`.",
     )
     gpu: str = Field("", description="Index or UUID of the card; empty for the first.")
     answers: Literal["program", "nagios"] = Field(

@@ -49,6 +49,7 @@ MISSING = Rule(
     "critical",
     "A figure was not in what the program said, or was no number.",
     "1. `gpu-canary run CHECK` prints what it said: is the figure there, and does the pattern of `figures:` match it?\n"
-    "2. Of JSON, the whole output or its last line that begins with a brace is read; `file:` must be written by this run.",
+    "2. Of JSON, the whole output is read, or what stands there from the last line on that begins with a brace.\n"
+    "3. What `file:` names must be written by this run.",
 )
 RULES = (FAILED, WARNED, TIMEOUT, MISSING)

@@ -1,75 +1,68 @@
-"""What does any program take and say: its time, memory, exit code and the figures in its output? Standard library only.
-
-Its process group is ours, so it ends when we are ended; what it prints goes through to the log that the parent keeps.
-"""
+"""What does any program take and say: its time, memory, exit code and the figures in its output? Standard library only."""
 
 import json
 import math
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
+from collections import deque
+from contextlib import suppress
 from importlib import metadata
 
 KEPT = 1024 * 1024  # bytes of the head, and of the tail, of a stream or file; figures are looked for in these
 FIRST_LOOK, EVERY = 0.05, 1.0  # seconds until the first look at the processes, and at most between two
 ROWS, OWN = "gpu-canary-rows.jsonl", 30000  # where a program may write rows of its own, and how many characters count
+ESCAPES = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]")  # colours, and what else a terminal is told (ECMA-48, 5.4)
 SHOWN, NOT_FOUND, NOT_EXECUTABLE = 2000, 127, 126  # characters that are quoted; exit codes as shells have them
 
 
 def bench(kit, params):
     if params["interpreter"]:
         kit.data(torch=next((found.version for found in metadata.distributions(name="torch")), ""))
-    rows, began = os.path.join(os.getcwd(), ROWS), time.time()
-    at = kit.clock()
-    outputs, code, peak, why = execute(kit, params, environment(params, rows))
-    wall, figures, missing = kit.clock() - at, {}, {}
-    text, errors = (bytes(output).decode("utf-8", "replace") for output in outputs)
-    file = params["file"] and os.path.join(params["directory"] or "", params["file"])
-    answer = read(file, began) if file else text
+    rows, file = os.path.abspath(ROWS), params["file"] and os.path.join(params["directory"], params["file"])
+    before = stamp(file)
+    wall, outputs, code, peak, why = execute(kit, params, environment(params, rows))
+    figures, missing, (text, errors) = {}, {}, map(plain, outputs)
+    answer = (read(file) if stamp(file) != before else None) if file else text
     for name, wanted in params["figures"].items():
         said = answer if file or wanted["json_path"] else text + "\n" + errors  # progress bars speak on stderr
         figures[name], missing[name] = figure(wanted, said)
-    last = (errors.strip() or text.strip())[-SHOWN:]
-    kit.data(code=code, why=why, seconds=wall, peak_rss=peak, head=text[:SHOWN], last=last)
-    kit.data(figures=figures, missing=missing, rows=(read(rows, 0.0) or "")[:OWN])
+    quoted = {"head": text[:SHOWN], "last": (errors.strip() or text.strip())[-SHOWN:]}
+    kit.data(code=code, why=why, seconds=wall, peak_rss=peak, **quoted)
+    kit.data(figures=figures, missing=missing, rows=(read(rows) or "")[:OWN])
 
 
 def execute(kit, params, environ):
-    """What it wrote to its two streams, its exit code, the peak RSS of all its processes, why it did not start."""
+    """Its seconds, what it wrote to its two streams, its exit code, the peak RSS of its processes, why it did not start."""
     argv, outputs = list(params["command"]), (bytearray(), bytearray())
     if params["interpreter"] and argv[0] in ("python", "python3"):
         argv[0] = sys.executable
     argv[0] = shutil.which(argv[0], path=environ.get("PATH")) or argv[0]
-    options = {"preexec_fn": die_with_us} if sys.platform == "linux" else {}
-    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environ}
+    options["preexec_fn"] = die_with_us if sys.platform == "linux" else None
+    at, peak, told, wait = kit.clock(), 0, 0, FIRST_LOOK
     try:
-        process = subprocess.Popen(
-            argv, cwd=params["directory"] or None, env=environ, stdin=subprocess.DEVNULL, **pipes, **options
-        )
+        process = subprocess.Popen(argv, cwd=params["directory"] or None, **options)  # of our group: it ends with us
     except OSError as error:
-        return outputs, NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE, None, str(error)
-    pairs = zip((process.stdout, process.stderr), outputs)
-    readers = [threading.Thread(target=drain, args=pair, daemon=True) for pair in pairs]
-    for reader in readers:
-        reader.start()
-    peak, told, wait = 0, 0, FIRST_LOOK
-    while process.poll() is None:
+        return 0.0, outputs, NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE, None, str(error)
+    calls = [(process.wait,), (drain, process.stdout, outputs[0]), (drain, process.stderr, outputs[1])]
+    life, *readers = [threading.Thread(target=call, args=args, daemon=True) for call, *args in calls]
+    for thread in (life, *readers):
+        thread.start()
+    while life.is_alive():
         peak = max(peak, resident())
         if peak > 1.1 * told:  # so that a program that is ended at its deadline leaves its peak behind
             kit.data(peak_rss=peak)
             told = peak
-        try:
-            process.wait(wait)
-        except subprocess.TimeoutExpired:
-            wait = min(2 * wait, EVERY)
+        life.join(wait)
+        wait = min(2 * wait, EVERY)
+    wall = kit.clock() - at
     for reader in readers:
-        reader.join(EVERY)  # what went to the background may hold a stream: it ends with us
-    return outputs, process.returncode, peak or None, ""
+        reader.join(EVERY)  # what went to the background may hold a stream
+    return wall, outputs, process.returncode, peak or None, ""
 
 
 def drain(pipe, kept):
@@ -77,22 +70,21 @@ def drain(pipe, kept):
     for chunk in iter(lambda: os.read(pipe.fileno(), 65536), b""):
         os.write(1, chunk)
         kept += chunk
-        if len(kept) > 2 * KEPT:
-            del kept[KEPT:-KEPT]
+        if len(kept) > 4 * KEPT:
+            kept[KEPT:-KEPT] = b"\n"  # so that no number comes to be where the middle was
 
 
 def resident():
-    """The resident bytes of every process of our session but ourselves, shared pages in each; 0 where nobody tells."""
-    found, session = 0, os.getsid(0)
+    """The resident bytes of all processes below us or of our session, shared pages in each; 0 where nobody tells."""
+    seen, me, session = {}, str(os.getpid()), str(os.getsid(0))
     for pid in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc/self") else ()):
-        try:
-            with open("/proc/%s/stat" % pid, errors="replace") as file:
-                fields = file.read().rpartition(")")[2].split()  # proc_pid_stat(5): session is its 6th, rss its 24th
-        except OSError:
-            continue
-        if int(pid) != os.getpid() and int(fields[3]) == session:
-            found += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    return found
+        with suppress(OSError), open("/proc/%s/stat" % pid, errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()  # proc_pid_stat(5): ppid is its 4th, session 6th, rss 24th
+            seen[pid] = fields[1], fields[3] == session, int(fields[21])
+    found, below = set(), {me, *(pid for pid in seen if seen[pid][1])}
+    while found != below:  # torchrun gives each of its processes a session
+        found, below = below, below | {pid for pid in seen if seen[pid][0] in below}
+    return sum(seen[pid][2] for pid in found if pid in seen and pid != me) * os.sysconf("SC_PAGE_SIZE") if seen else 0
 
 
 def environment(params, rows):
@@ -102,14 +94,24 @@ def environment(params, rows):
     return environ
 
 
-def read(path, since):
-    """A file's head; None where it was not written since then."""
+def plain(output):
+    """Bytes as text: without colours, and of a progress bar each state is a line."""
+    return ESCAPES.sub("", bytes(output).decode("utf-8", "replace")).replace("\r", "\n")
+
+
+def stamp(path):
+    """What changes when a file is written, whatever the clocks of this machine and of a file server do."""
     try:
-        with open(path, "rb") as file:
-            fresh = os.fstat(file.fileno()).st_mtime >= since - 0.05  # file systems keep times in steps
-            return file.read(2 * KEPT).decode("utf-8", "replace") if fresh else None
+        return os.stat(path)[:7], os.stat(path).st_mtime_ns
     except OSError:
         return None
+
+
+def read(path):
+    """A file's head; None where there is none."""
+    with suppress(OSError), open(path, "rb") as file:
+        return plain(file.read(2 * KEPT))
+    return None
 
 
 def figure(wanted, text):
@@ -117,13 +119,11 @@ def figure(wanted, text):
     try:
         if text is None:
             return None, "this run did not write the file"
-        value = found = None
         if wanted["regex"]:
-            for found in re.finditer(wanted["regex"], text):  # noqa: B007 (the last one is what it came to)
-                pass
-            if found is None:
+            matches = deque(re.finditer(wanted["regex"], text), maxlen=1)  # the last one is what it came to
+            if not matches:
                 return None, "nothing in the output matches"
-            value = float(found[1] if found.re.groups else found[0])
+            value = float(matches[0][1 if matches[0].re.groups else 0])
         else:
             value = document(text)
             for key, index in re.findall(r"([^.\[\]]+)|\[([0-9]+)\]", wanted["json_path"]):
@@ -136,15 +136,15 @@ def figure(wanted, text):
 
 
 def document(text):
-    """The text as JSON, or else its last line that begins like an object."""
+    """The text as JSON, or else what stands there from its last line on that begins with a brace."""
     try:
         return json.loads(text)
     except ValueError:
-        lines = [line for line in text.splitlines() if line.lstrip().startswith("{")]
-        return json.loads(lines[-1] if lines else text)
+        *_, last = [0, *(found.start() for found in re.finditer("^{", text, re.MULTILINE))]
+        return json.JSONDecoder().raw_decode(text, last)[0]
 
 
 def die_with_us():
     import ctypes
 
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
