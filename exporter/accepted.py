@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FILE = "baselines.json"
+LATEST = 4e9  # the year 2096: nobody accepted anything then
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +24,15 @@ def read(storage: Path) -> dict[str, Accepted]:
     try:
         data = json.loads((storage / FILE).read_text(encoding="utf-8"))
         entries = data.items()
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
     found: dict[str, Accepted] = {}
     for check, entry in entries:
         try:
-            found[check] = Accepted(float(entry["since"]), str(entry["why"]))
-        except (KeyError, TypeError, ValueError):
+            since = float(entry["since"])
+            if 0 <= since < LATEST:
+                found[check] = Accepted(since, str(entry["why"]))
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
     return found
 

@@ -121,6 +121,32 @@ def test_update_makes_the_newest_runs_the_normal_and_the_exporter_knows_at_once(
     assert "100 TFLOP/s  80 TFLOP/s  -20.0%  accepted" in asked(tmp_path, capsys, "diff")
 
 
+def lived(check: Check, runs: list[Result]) -> list[Result]:
+    """As the exporter records them: each judged by those before it."""
+    told: list[Result] = []
+    for run in runs:
+        told.append(judge(run, (), Pasts(lambda name, limit: told).of(check)))
+    return told
+
+
+def test_what_is_told_as_a_regression_is_not_what_show_calls_normal_until_it_is_accepted(
+    tmp_path: Path, check: Check, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = lived(check, [*steady(check, 0, 20, 100e12), *steady(check, 20, 30, 80e12)])
+    kept(tmp_path, check, runs)
+    (line,) = asked(tmp_path, capsys, "show").splitlines()[1:]
+    assert "100 TFLOP/s" in line
+    assert line.endswith("80.8 TFLOP/s  regressed")
+    asked(tmp_path, capsys, "update", "matmul")
+    file, store = tmp_path / "store" / "history.sqlite", tmp_path / "store"
+    later = lived(check, steady(check, 50, 12, 80e12))
+    kept(tmp_path, check, later)
+    past = Pasts(lambda name, limit: recall(file, name, limit), lambda: accepted.read(store)).of(check)
+    judged = judge(ran(check, 70, 80e12), (), past)
+    assert (judged.comparisons[0].state, judged.comparisons[0].median) == ("ok", pytest.approx(80e12, rel=0.02))
+    assert judge(ran(check, 70, 60e12), (), past).comparisons[0].deviation == pytest.approx(-0.25, abs=0.02)
+
+
 def re_since(out: str) -> bool:
     return any(line.startswith("matmul: from 20") and line.endswith("on: quiet fans") for line in out.splitlines())
 
@@ -156,7 +182,14 @@ def test_a_mistake_is_exit_code_2(
     assert said in asked(tmp_path, capsys, *words, code=2)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "3", '{"matmul": 3}', '{"matmul": {"since": "soon", "why": ""}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{", "3", '{"matmul": 3}', '{"matmul": {"since": "soon", "why": ""}}', "[" * 100_000),
+        *(f'{{"matmul": {{"since": {since}, "why": ""}}}}' for since in ("NaN", "1e400", "-1e300", "9" * 400)),
+    ],
+    ids=lambda text: text[:40],
+)
 def test_a_damaged_file_lets_the_whole_past_judge(tmp_path: Path, text: str) -> None:
     (tmp_path / accepted.FILE).write_text(text)
     assert accepted.read(tmp_path) == {}

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter import accepted, flags, inquiry, registry, selection
+from exporter import accepted, detectors, flags, inquiry, registry, selection
 from exporter.accepted import Accepted
-from exporter.baseline import Key, Past, Run, baseline, differences, of_series
+from exporter.baseline import Key, Past, Run, baseline, differences, of_series, worse_of
 from exporter.comparison import series_name
 from exporter.console import Console, Mistake
 from exporter.detectors import FAST, LEAST
@@ -36,6 +36,12 @@ class Line:
     now: list[float]
     before: list[float]
     changed: str  # what is other than before
+    worse: frozenset[int] = frozenset()  # places of `now` that were told as a regression
+
+    @property
+    def usual(self) -> Sequence[float]:
+        """What the next run will be held against."""
+        return detectors.past(self.now, 0, self.worse)
 
     @property
     def name(self) -> str:
@@ -96,7 +102,7 @@ def _lines(check: Check, storage: Path) -> Iterator[Line]:
         before = [run for run in _all(check, storage) if run.started < entry.since and run.identity == newest.identity]
     changed = _changed(before, newest) or ("accepted" if entry and before else "")
     for key in newest.values:
-        yield Line(check.name, key, of_series(now, key), of_series(before, key), changed)
+        yield Line(check.name, key, of_series(now, key), of_series(before, key), changed, worse_of(now, key))
 
 
 def _all(check: Check, storage: Path) -> Sequence[Run]:
@@ -120,9 +126,7 @@ def _update(args: argparse.Namespace, storage: Path, checks: Sequence[Check], co
         runs = recall(storage / HISTORY, check.name, max(args.runs, 1))
         if not runs:
             raise Mistake(f"{storage / HISTORY} holds no run of {check.name}")
-        since = (
-            runs[-args.runs].started if 0 < args.runs <= len(runs) else runs[0].started if args.runs else time.time()
-        )
+        since = min(run.started for run in runs) if args.runs else time.time()
         fresh[check.name] = Accepted(since, args.why or "")
     if not fresh:
         raise Mistake("say which: gpu-canary baseline update matmul --why 'new thermal paste'")
@@ -148,9 +152,10 @@ def _update(args: argparse.Namespace, storage: Path, checks: Sequence[Check], co
 def _shown(lines: Sequence[Line], console: Console) -> None:
     rows = []
     for line in lines:
-        normal = baseline(line.now)
+        normal = baseline(line.usual)
         spread = f"{normal.mad / abs(normal.median):.2%}" if normal.median else "-"
-        state = "" if normal.runs >= LEAST + FAST else f"too few: {LEAST + FAST} are needed"
+        told = "regressed" if len(line.now) - 1 in line.worse else ""
+        state = told if len(line.now) >= LEAST + FAST else f"too few: {LEAST + FAST} are needed"
         metric = line.key[0]
         rows.append(
             (
@@ -178,7 +183,7 @@ def _differing(lines: Sequence[Line], console: Console) -> None:
 
 
 def _normal(line: Line) -> dict[str, Json]:
-    normal = baseline(line.now)
+    normal = baseline(line.usual)
     return {**_named(line), "median": normal.median, "mad": normal.mad, "runs": normal.runs, "newest": line.now[-1]}
 
 
