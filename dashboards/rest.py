@@ -18,6 +18,7 @@ from probes.api import Metric
 # Metrics that need no panel: the reason why.
 LEFT_OUT = {
     "gpucanary_host_self_resident_bytes": "process_resident_memory_bytes of the same process is on the canary's board",
+    "gpucanary_monitor_accuracy_held_bytes": "the size of a load of our own; what was measured of it is in the error",
 }
 UNITS = {
     "bytes_per_second": "Bps",

@@ -168,4 +168,22 @@ WORKS = (
         "bytes",
         (("max_batch_left_bytes", "", ()),),
     ),
+    Work(
+        "VRAM that a service keeps",
+        "What does a service hold of the card before and after the same work, and at most? What it holds more each time, it "
+        "leaks.",
+        "bytes",
+        (
+            ("vram_leak_before_bytes", "before", ()),
+            ("vram_leak_peak_bytes", "most", ()),
+            ("vram_leak_after_bytes", "after", ()),
+            ("vram_leak_residual_bytes", "stayed", ()),
+        ),
+    ),
+    Work(
+        "Error of our own measurements",
+        "How far is what we measure of a load from that load? No line: others made too much noise to tell.",
+        "percentunit",
+        (("monitor_accuracy_error_ratio", "", ("resource",)),),
+    ),
 )

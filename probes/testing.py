@@ -7,6 +7,7 @@ assert verify(PROBE) == []
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -60,12 +61,14 @@ class RecordedWorld:
 
     `now`: Unix time; `environ`: {name: value}; `files`: {path: text or {"text", "mode", "uid", "modified", "identity"}};
     `directories`: {path: [names]}; `disks`, `commands` (key: argv joined by spaces), `http` (key: "METHOD url"): fields of
-    Disk, Completed and Response (`body` as text); `gpus`, `host`: fields of Gpus and Host; `workers`: {name: rows, or
-    {"rule", "detail"} of a SubjectFailed}; `previous`: what was remembered; `blind`: {door: reason}.
+    Disk, Completed and Response (`body` as text); `gpus`, `host`: fields of Gpus and Host; `later`: {door: what changed
+    of these, one look after the other; the last stays}; `workers`: {name: rows, or {"rule", "detail"} of a SubjectFailed};
+    `previous`: what was remembered; `blind`: {door: reason}.
     """
 
     def __init__(self, world: Mapping[str, Any] | None = None) -> None:
         self.world = dict(world or {})
+        self._looks: Counter[str] = Counter()
 
     @property
     def previous(self) -> Mapping[str, Json]:
@@ -125,13 +128,13 @@ class RecordedWorld:
         return RESPONSE.validate_python(entry)
 
     def gpus(self) -> Gpus:
-        return GPUS.validate_python(self._table("gpus"))
+        return GPUS.validate_python(self._look("gpus"))
 
     def host(self) -> Host:
         if "host" not in self.world:
             self._blind("host")
             raise Blind("no_source", "no host facts were recorded")
-        return HOST.validate_python(self._table("host"))
+        return HOST.validate_python(self._look("host"))
 
     def worker(
         self, name: str, params: Mapping[str, Json], *, interpreter: str = "auto", gpu: str = ""
@@ -156,6 +159,13 @@ class RecordedWorld:
             self._blind(door or key)
         table: Mapping[str, Any] = self.world.get(key, {})
         return table
+
+    def _look(self, door: str) -> Mapping[str, Any]:
+        """What the door says this time."""
+        changes = [{}, *self._table("later", door).get(door, ())]
+        now = changes[min(self._looks[door], len(changes) - 1)]
+        self._looks[door] += 1
+        return {**self._table(door), **now}
 
     def _file(self, path: str, key: str) -> Any:
         entry = self._table("files").get(path)
