@@ -10,6 +10,7 @@ from exporter.interpreters import Interpreter
 from exporter.world.workers import WORKERS, Launcher
 from probes.api import Fact, Finding, Remember
 from probes.benchmarks import corruption
+from probes.testing import RecordedWorld
 from tests.torch_side import CALM, WorkingWorld, at_our_clock, inside, measured, run
 
 KERNELS = ("product", "softmax", "sort", "copy")
@@ -34,7 +35,7 @@ def found(facts: list[Fact]) -> list[tuple[str, str, str]]:
 
 
 def remembered(facts: list[Fact]) -> dict[str, dict[str, dict[str, str]]]:
-    return next(dict(f.data) for f in facts if isinstance(f, Remember))  # type: ignore[arg-type]
+    return next(dict(f.data) for f in reversed(facts) if isinstance(f, Remember))  # type: ignore[arg-type]
 
 
 @pytest.mark.torch
@@ -99,3 +100,38 @@ print(json.dumps([differences(torch, odd, odd.clone()), differences(torch, odd, 
 """,
     )
     assert (same, signed, digests) == (0, 1, [True, False])
+
+
+FACTS = [{"kind": "fact", "metric": "compared_values", "value": 9, "labels": {"kernel": "copy", "device": "cuda"}}]
+START = {"kind": "start", "data": {"device": "cuda", "uuid": "GPU-1"}}
+DAY = 86400.0
+
+
+def computed(differing: int, at: float, past: list[Fact]) -> list[Fact]:
+    """A run at that time, after one that left these facts."""
+    fact = {**FACTS[0], "metric": "differing_values", "value": differing}
+    data = {"kind": "data", "data": {"kernel": "copy", "digest": "d"}}
+    told = [START, data, *FACTS, fact, {"kind": "end", "data": {}}]
+    world = RecordedWorld({"now": at, "previous": remembered(past) if past else {}, "workers": {"corruption": told}})
+    return run(corruption.PROBE, world)
+
+
+def test_a_right_run_does_not_make_a_wrong_one_forgotten_for_a_week() -> None:
+    wrong = computed(2, 0.0, [])
+    assert [rule for rule, *_ in found(wrong)] == ["corruption-bits-differ"]
+    right = computed(0, DAY / 2, wrong)
+    assert found(right) == [("corruption-seen", "warning", "wrong bits 12 hours ago, right ones now")]
+    assert [rule for rule, *_ in found(computed(0, 6.9 * DAY, right))] == ["corruption-seen"]
+    assert [rule for rule, *_ in found(computed(1, 6.9 * DAY, right))] == ["corruption-bits-differ"]
+    assert found(computed(0, 7.1 * DAY, right)) == []
+    assert "wrong" not in remembered(computed(0, 7.1 * DAY, right)), "and nothing of it is kept"
+
+
+def test_a_wrong_bit_is_remembered_also_when_the_run_is_stopped_at_that_moment() -> None:
+    facts = iter(corruption.PROBE.run(corruption.CorruptionParams(), RecordedWorld({"workers": {"corruption": [
+        START, {**FACTS[0], "metric": "differing_values", "value": 1},
+    ]}})))  # fmt: skip
+    until_found: list[Fact] = []
+    while not found(until_found):
+        until_found.append(next(facts))
+    assert remembered(until_found)["wrong"]

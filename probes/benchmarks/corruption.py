@@ -27,6 +27,7 @@ from probes.api import (
 # What may rightly change the bits. Others, like the power limit, must not.
 DECIDING = ("revision", "uuid", "device", "device_name", "device_memory", "torch", "cuda", "driver", "threads")
 KEPT = 16  # references: enough for every card and driver that a machine sees in turn
+HELD = 7 * 86400.0  # seconds for which a right run does not make a wrong one forgotten
 
 
 class CorruptionParams(BenchmarkParams):
@@ -64,6 +65,15 @@ CHANGED = Rule(
     "3. If something that decides the bits was changed by hand (cuBLAS, an environment variable), set another `seed:`.",
     proof=True,
 )
+SEEN = Rule(
+    "corruption-seen",
+    "warning",
+    "The card computed wrongly within the last seven days; its newest run was right, which clears nothing.",
+    "1. Undo overclocking, undervolting and memory offsets; `nvidia-smi -q -d ECC,TEMPERATURE,POWER` and "
+    "`dmesg | grep -i xid` around that time may name the cause.\n"
+    "2. Render or train again what the card made since the last run before it.\n"
+    "3. `gpu-canary run corruption --record` a few times under load: if it comes back at stock clocks, replace the card.",
+)
 
 
 def run(params: CorruptionParams, world: World) -> Iterator[Fact]:
@@ -82,6 +92,7 @@ def run(params: CorruptionParams, world: World) -> Iterator[Fact]:
         elif isinstance(fact, Measurement) and fact.metric == DIFFERING.name and fact.value:
             kernel = dict(fact.labels)["kernel"]
             wrong.add(kernel)
+            yield Remember({**world.previous, "wrong": _wrong(world, known)})  # first: the run may end at any fact
             yield WRONG(
                 f"{kernel}: {fact.value:.0f} values differ from the first output", subject=known.get("uuid", "")
             )
@@ -97,12 +108,26 @@ def _held_against_the_past(
     references = dict(past) if isinstance(past, dict) else {}
     reference = references.pop(key, None)
     before = reference if isinstance(reference, dict) else {}
-    for kernel, digest in digests.items():
-        if kernel not in wrong and before.get(kernel, digest) != digest:
-            yield CHANGED(f"{kernel}: not the bits of earlier runs", subject=known.get("uuid", ""))
+    changed = [k for k, digest in digests.items() if k not in wrong and before.get(k, digest) != digest]
     good = {kernel: digest for kernel, digest in digests.items() if kernel not in wrong}
     references[key] = {**good, **before}  # last: the newest
-    yield Remember({"references": dict(list(references.items())[-KEPT:])})
+    times = _wrong(world, known) if wrong or changed else _wrong(world)
+    kept: dict[str, Json] = {"references": dict(list(references.items())[-KEPT:])}
+    yield Remember({**kept, "wrong": times} if times else kept)
+    uuid = known.get("uuid", "")
+    for kernel in changed:
+        yield CHANGED(f"{kernel}: not the bits of earlier runs", subject=uuid)
+    if uuid in times and not (wrong or changed):
+        hours = (world.now() - float(str(times[uuid]))) / 3600
+        yield SEEN(f"wrong bits {hours:.0f} hours ago, right ones now", subject=uuid)
+
+
+def _wrong(world: World, now: Mapping[str, str] | None = None) -> dict[str, Json]:
+    """When each card last computed wrongly, by uuid, as far as that is still held; `now`: what is known of one that does."""
+    past = world.previous.get("wrong")
+    times = {uuid: at for uuid, at in past.items() if isinstance(at, int | float)} if isinstance(past, dict) else {}
+    held: dict[str, Json] = {uuid: at for uuid, at in times.items() if 0 <= world.now() - at < HELD}
+    return held if now is None else {**held, now.get("uuid", ""): world.now()}
 
 
 def _key(params: CorruptionParams, known: Mapping[str, str]) -> str:
@@ -115,7 +140,7 @@ PROBE = Probe(
     CorruptionParams,
     run,
     metrics=(COMPARED, DIFFERING),
-    rules=(WRONG, CHANGED),
+    rules=(WRONG, CHANGED, SEEN),
     every="6h",
     timeout="5m",
     needs=Needs(lane="gpu", idle=True),
