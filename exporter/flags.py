@@ -50,7 +50,7 @@ def load(args: argparse.Namespace, registry: Registry, machine: Machine) -> Conf
     config = over(file or Config(), args)
     machine.know(config)
     if file is None:
-        found = configured(discover(machine.survey()), registry.probes)
+        found = configured(discover(machine.survey(), registry.probes), registry.probes)
         config = replace(config, checks=found.checks, interpreters=found.interpreters)
         machine.know(config)
     return config

@@ -99,10 +99,14 @@ Lane = Literal["light", "worker", "browser", "gpu"]
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a run occupies. `gpu` takes the card exclusively, and only while it is idle when `idle` is set."""
+    """What a run occupies. `gpu` takes the card exclusively, and only while it is idle when `idle` is set.
+
+    `seconds`: for how long a run holds its card, with the start of its Python; an estimate, for the sum of a day.
+    """
 
     lane: Lane = "light"
     idle: bool = False
+    seconds: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)

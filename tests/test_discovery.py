@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from dataclasses import replace
@@ -13,14 +14,18 @@ import pytest
 
 from exporter import registry as probe_registry
 from exporter.config import configured, load
+from exporter.config.gate import Gate
 from exporter.interpreters import Interpreter
 from exporter.machine import Machine as RealMachine
 from exporter.machine import survey as survey_module
 from exporter.machine.discovery import benchmarked, discover
 from exporter.machine.starter import starter
+from exporter.machine.suite import ANYWHERE, OF_A_CARD
 from exporter.machine.survey import SERVERS, Survey, look_around
+from exporter.result import Check
 from exporter.world import http
 from exporter.world.token import Token
+from probes import BUILTIN
 from probes.api import Aborted, Json, SubjectFailed
 from probes.rules import GPU_DRIVER_WEDGED
 from probes.testing import RecordedWorld
@@ -35,6 +40,7 @@ PLAIN = Interpreter("system", "/usr/bin/python3", "3.11", "")
 
 
 REGISTRY = probe_registry.load().probes
+SUITE = (*ANYWHERE, *OF_A_CARD)
 
 
 class Machine(RecordedWorld):
@@ -42,7 +48,7 @@ class Machine(RecordedWorld):
 
     def stat(self, path: str) -> Stat | None:
         if path in self.world.get("mounts", {}):
-            return Stat(0, 0o755, 0, 0.0, is_dir=True, identity=f"{self.world['mounts'][path]}:2")
+            return Stat(0, 0o755, os.geteuid(), 0.0, is_dir=True, identity=f"{self.world['mounts'][path]}:2")
         return super().stat(path)
 
 
@@ -66,6 +72,7 @@ WORKSTATION: dict[str, Json] = {
         "/home/me/ComfyUI/.env": "HF_TOKEN=x\n",
         "/home/me/kohya_ss/requirements.txt": "torch\n",
     },
+    "disks": {"/home/me/ComfyUI/models": {"free": 200 * 2**30, "total": 900 * 2**30}},
     "gpus": ONE_CARD,
     "http": answers(ollama={"version": "0.5.1"}, comfyui={"system": {"python_version": "3.12"}}),
 }
@@ -80,17 +87,17 @@ def checks(config: dict[str, Json]) -> list[str]:
 
 
 def test_a_workstation_gets_a_check_for_everything_it_has() -> None:
-    config = discover(found(WORKSTATION, PLAIN, COMFYUI, OLDER))
+    config = discover(found(WORKSTATION, PLAIN, COMFYUI, OLDER), REGISTRY)
     assert checks(config) == [
         "platform", "gpu_driver", "disk", "disk:huggingface", "disk:comfyui-models",
         "torch_import", "torch_import:kohya_ss", "packages:comfyui", "dotenv:comfyui", "packages:kohya_ss",
-        "host", "gpu", "matmul", "memory_copy", "host_copy", "attention", "convolution", "http:ollama", "http:comfyui",
+        "host", "gpu", "disk_io", *SUITE, "model_load", "http:ollama", "http:comfyui",
     ]  # fmt: skip
     assert config["interpreters"] == {"comfyui": COMFYUI.path, "kohya_ss": OLDER.path}
 
 
 def test_benchmarks_run_in_the_newest_torch_alone() -> None:
-    config = configured(discover(found(WORKSTATION, OLDER, COMFYUI)), REGISTRY)
+    config = configured(discover(found(WORKSTATION, OLDER, COMFYUI), REGISTRY), REGISTRY)
     used = {check.name: getattr(check.params, "interpreter", None) for check in config.checks}
     assert (used["matmul"], used["memory_copy"], used["torch_import:kohya_ss"]) == ("comfyui", "comfyui", "kohya_ss")
 
@@ -98,21 +105,16 @@ def test_benchmarks_run_in_the_newest_torch_alone() -> None:
 def test_a_bare_machine_gets_a_calm_config_that_waits_for_torch() -> None:
     bare = found({"mounts": {"/": 1}, "gpus": {}}, PLAIN)
     assert bare == Survey(directories={"root": "/"})
-    config = discover(bare)
+    config = discover(bare, REGISTRY)
     assert "interpreters" not in config
-    assert checks(config) == ["platform", "disk", "torch_import", "host", "matmul", "memory_copy"]
+    assert checks(config) == ["platform", "disk", "torch_import", "host", *ANYWHERE]
     assert benchmarked(bare) == "auto"
-
-
-def test_two_cards_are_also_measured_against_each_other() -> None:
-    named = [set(checks(discover(Survey(directories={"root": "/"}, gpu=True, cards=cards)))) for cards in (1, 2)]
-    assert named[1] - named[0] == {"peer_copy"}
 
 
 def test_where_torch_is_neither_there_nor_wanted_nothing_asks_for_it(tmp_path: Path) -> None:
     bare = Survey(directories={"root": "/"}, torch=False)
-    assert checks(discover(bare)) == ["platform", "disk", "host"]
-    assert "torch_import and the benchmarks were left out" in starter(discover(bare), REGISTRY, bare)
+    assert checks(discover(bare, REGISTRY)) == ["platform", "disk", "host"]
+    assert "torch_import and the benchmarks were left out" in starter(discover(bare, REGISTRY), REGISTRY, bare)
 
 
 @pytest.mark.parametrize(("mode", "there", "torch"), [("0", False, False), ("0", True, True), ("auto", False, True)])
@@ -164,7 +166,7 @@ def test_a_driver_that_hangs_counts_as_a_card_and_a_blind_look_as_none() -> None
 
 
 def memory_limits(world: dict[str, Json]) -> list[float]:
-    gpu = next(c for c in configured(discover(found(world)), REGISTRY).checks if c.name == "gpu")
+    gpu = next(c for c in configured(discover(found(world), REGISTRY), REGISTRY).checks if c.name == "gpu")
     return [target.at_most or 0 for target in gpu.targets]
 
 
@@ -206,7 +208,13 @@ def test_every_known_server_is_recognised_by_its_own_answer() -> None:
     }
     every = found({"http": answers(**bodies)})
     assert every.servers == SERVERS
-    assert checks(discover(every))[-5:] == ["http:ollama", "http:comfyui", "http:gradio", "http:vllm", "http:llama.cpp"]
+    assert checks(discover(every, REGISTRY))[-5:] == [
+        "http:ollama",
+        "http:comfyui",
+        "http:gradio",
+        "http:vllm",
+        "http:llama.cpp",
+    ]
     loading = {"GET http://127.0.0.1:8080/props": {"status": 503, "headers": {"server": "llama.cpp"}, "body": "{}"}}
     assert [s.name for s in found({"http": loading}).servers] == ["llama.cpp"]
 
@@ -304,16 +312,107 @@ def test_what_init_writes_loads_as_the_very_config_that_was_discovered(
 ) -> None:
     seen = found({**WORKSTATION, "http": answers(ollama={"version": "1"})}, *interpreters)
     path = tmp_path / "canary.yml"
-    path.write_text(starter(discover(seen), REGISTRY, seen), encoding="utf-8")
-    written, discovered = load(path, REGISTRY, environ={}), configured(discover(seen), REGISTRY)
+    path.write_text(starter(discover(seen, REGISTRY), REGISTRY, seen), encoding="utf-8")
+    written, discovered = load(path, REGISTRY, environ={}), configured(discover(seen, REGISTRY), REGISTRY)
     assert (written.checks, written.interpreters) == (discovered.checks, discovered.interpreters)
     assert set(written.interpreters.values()) == {i.path for i in interpreters[:5]}
 
 
 def test_what_init_writes_says_what_it_asks_and_what_else_could_run(tmp_path: Path) -> None:
     seen = found(WORKSTATION, OLDER, COMFYUI)
-    text = starter(discover(seen), REGISTRY, seen)
+    text = starter(discover(seen, REGISTRY), REGISTRY, seen)
     assert "  # Is the disk that this directory lives on about to fill up? Every 1m." in text
     assert "add a check with a name of its own: kohya_ss (torch 2.4.0+cu121, Python 3.10)." in text
     assert "# torch 2.9.1+cu128, Python 3.12\n  comfyui: /home/me/ComfyUI/venv/bin/python" in text
-    assert "gpu-canary prepares one of its own" in starter(discover(Survey()), REGISTRY, Survey())
+    assert "gpu-canary prepares one of its own" in starter(discover(Survey(), REGISTRY), REGISTRY, Survey())
+
+
+# -- the benchmarks ---------------------------------------------------------------------------------------------------
+
+
+def benchmarks(found: Survey) -> dict[str, Check]:
+    """The benchmarks among the checks that this survey leads to, by name."""
+    made = configured(discover(found, REGISTRY), REGISTRY).checks
+    return {check.name: check for check in made if check.family == "benchmarks"}
+
+
+def with_cards(cards: int, models: str = "") -> Survey:
+    return Survey(gpu=True, cards=cards, interpreters=(COMFYUI,), directories={"root": "/"}, models=models)
+
+
+def test_a_card_gets_every_benchmark_that_needs_nothing_of_its_owner() -> None:
+    of_its_owner = {"command", "vram_leak"}  # a program to run, a service to look at
+    of_no_speed = {"monitor_accuracy"}
+    several = {"peer_copy"}
+    suite = set(BUILTIN["benchmarks"]) - of_its_owner - of_no_speed - several
+    assert {check.probe.name for check in benchmarks(with_cards(1, "/models")).values()} == suite
+    assert set(benchmarks(with_cards(1))) == suite - {"disk_io", "model_load"}
+
+
+def test_a_card_that_the_driver_does_not_count_gets_the_same_as_one() -> None:
+    assert list(benchmarks(with_cards(0))) == list(benchmarks(with_cards(1)))
+
+
+def test_every_card_of_several_has_its_own_set_and_its_neighbour() -> None:
+    made = benchmarks(with_cards(3, "/models"))
+    assert set(made) == {
+        "disk_io", "model_load", *SUITE, *(f"{probe}:gpu{card}" for probe in SUITE for card in (1, 2)),
+        "peer_copy", "peer_copy:gpu2",
+    }  # fmt: skip
+    assert {name: check.params.gpu for name, check in made.items() if name.startswith("matmul")} == {
+        "matmul": "", "matmul:gpu1": "1", "matmul:gpu2": "2",
+    }  # fmt: skip
+    pairs = [(made[name].params.gpu or "0", made[name].params.peer) for name in ("peer_copy", "peer_copy:gpu2")]
+    assert pairs == [("0", "1"), ("2", "0")]
+
+
+@pytest.mark.parametrize("cards", [0, 1, 2, 3, 8, 16])
+@pytest.mark.parametrize("models", ["", "/models"])
+def test_the_benchmarks_of_a_day_leave_each_card_ninety_nine_hundredths_of_it(cards: int, models: str) -> None:
+    found = with_cards(cards, models)
+    held = dict.fromkeys(range(max(1, cards)), 0.0)
+    for check in benchmarks(found).values():
+        if check.lane == "gpu":
+            given = [getattr(check.params, "gpu", "") or "0", getattr(check.params, "peer", "")]
+            for card in filter(None, given):
+                held[int(card)] += check.probe.needs.seconds / check.every
+    assert max(held.values()) <= Gate().device_budget * 0.85, "the rest is for second tries and what is added by hand"
+    assert min(held.values()) > Gate().device_budget / 2, "and it is not so seldom that nothing would be seen"
+
+
+def test_what_runs_on_a_card_says_for_how_long_it_holds_it() -> None:
+    longest = {name: probe.needs.seconds for name, probe in REGISTRY.items() if probe.needs.idle}
+    assert all(10 <= seconds <= 120 for seconds in longest.values()), longest
+    assert longest["sustained"] > 60, "a minute of load, and the start of its Python"
+
+
+def test_a_processor_alone_is_measured_as_often_as_the_probe_says() -> None:
+    made = benchmarks(Survey(interpreters=(COMFYUI,), directories={"root": "/"}, models="/models"))
+    assert set(made) == {"disk_io", *ANYWHERE}
+    assert {check.every for check in made.values()} == {6 * 3600.0}
+
+
+def test_without_torch_only_the_disk_is_measured() -> None:
+    assert list(benchmarks(Survey(directories={"root": "/"}, models="/models", torch=False))) == ["disk_io"]
+
+
+def models(monkeypatch: pytest.MonkeyPatch, user: int = 1000, **disk: Json) -> str:
+    """The directory of models that is found for this user on that disk."""
+    monkeypatch.setattr(survey_module, "_us", lambda: user)
+    told = {"free": 200 * 2**30, "total": 900 * 2**30, **disk}
+    return found({**WORKSTATION, "disks": {"/home/me/ComfyUI/models": told}}, COMFYUI).models
+
+
+def test_models_are_written_only_where_this_user_may_and_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = "/home/me/ComfyUI/models"
+    assert models(monkeypatch, os.geteuid()) == ours
+    assert models(monkeypatch, 0) == ours
+    assert models(monkeypatch, os.geteuid() + 4321) == ""
+    assert models(monkeypatch, os.geteuid(), read_only=True) == ""
+    assert models(monkeypatch, os.geteuid(), free=7 * 2**30) == ""
+
+
+def test_an_applications_models_come_before_a_cache() -> None:
+    disks = {path: {"free": 200 * 2**30, "total": 900 * 2**30} for path in ("/data/hf", "/home/me/ComfyUI/models")}
+    assert found({**WORKSTATION, "disks": disks}, COMFYUI).models == "/home/me/ComfyUI/models"
+    assert found({**WORKSTATION, "disks": disks}).models == "/data/hf", "no application is known without its Python"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter import registry
 from exporter.machine.discovery import discover
 from exporter.machine.survey import look_around
 from exporter.world import files
@@ -86,7 +87,7 @@ def inside(**more: object) -> RecordedWorld:
 def test_discovery_in_a_container_watches_the_hosts_own_disks() -> None:
     found = look_around(inside(), (), Path("/var/lib/gpu-canary"), HOST)
     assert found.directories == {"root": "/", "mnt-my models": "/mnt/my models"}
-    checks = discover(found)["checks"]
+    checks = discover(found, registry.load().probes)["checks"]
     assert isinstance(checks, list)
     assert {"probe": "disk", "name": "disk:mnt-my-models", "params": {"path": "/mnt/my models"}} in checks
 
@@ -94,7 +95,7 @@ def test_discovery_in_a_container_watches_the_hosts_own_disks() -> None:
 def test_discovery_in_a_container_finds_services_through_the_hosts_gateway() -> None:
     asked = "GET http://host.docker.internal:11434/api/version"
     found = look_around(inside(http={asked: {"status": 200, "body": '{"version": "0.5"}'}}), (), Path("/"), HOST)
-    checks = discover(found)["checks"]
+    checks = discover(found, registry.load().probes)["checks"]
     assert isinstance(checks, list)
     assert {
         "probe": "http",

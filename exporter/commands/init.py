@@ -19,7 +19,7 @@ def main(args: argparse.Namespace, console: Console) -> int:
         found = machine.survey()
     finally:
         machine.close()
-    config = discover(found)
+    config = discover(found, probes.probes)
     text = starter(config, probes.probes, found)
     if args.output == "-":
         console.raw(text)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from exporter.config.entries import Probes
 from exporter.interpreters import pick
+from exporter.machine.suite import suite
 from exporter.machine.survey import App, Server, Survey
 from probes.api import Json
 
 MAX_IMPORTS = 4  # a torch import costs seconds and a gigabyte of reading; a home full of venvs must not fill the day
-BENCHMARKS = ("matmul", "memory_copy")
-CARD_BENCHMARKS = ("host_copy", "attention", "convolution")  # a host without a card gets its processor measured by two
 # vLLM takes 0.90 to 0.92 of a card for itself and is healthy: https://docs.vllm.ai/en/latest/configuration/engine_args.html
 MEMORY_LIMITS = (0.90, 0.95)
 MEMORY_LIMITS_PREALLOCATED = (0.96, 0.98)
@@ -19,12 +19,13 @@ MEMORY_LIMITS_PREALLOCATED = (0.96, 0.98)
 Entry = dict[str, Json]
 
 
-def discover(found: Survey) -> Entry:
+def discover(found: Survey, probes: Probes) -> Entry:
     """A config for what was found, in the shape of a config file: it takes the same way through validation."""
     config: Entry = {}
     if found.interpreters:
         config["interpreters"] = {i.name: i.path for i in found.interpreters}
-    config["checks"] = [*_environment(found), *_hardware(found), *_benchmarks(found), *_services(found.servers)]
+    benchmarks = suite(found, benchmarked(found), probes)
+    config["checks"] = [*_environment(found), *_hardware(found), *benchmarks, *_services(found.servers)]
     return config
 
 
@@ -74,13 +75,6 @@ def _hardware(found: Survey) -> Iterator[Entry]:
                 {"metric": "memory_used_ratio", "at_most": critical, "severity": "critical"},
             ],
         }
-
-
-def _benchmarks(found: Survey) -> Iterator[Entry]:
-    of_a_card = CARD_BENCHMARKS if found.gpu else ()
-    of_cards = ("peer_copy",) if found.cards > 1 else ()
-    for probe in (*BENCHMARKS, *of_a_card, *of_cards) if found.torch else ():
-        yield {"probe": probe, "interpreter": benchmarked(found)}
 
 
 def _services(servers: tuple[Server, ...]) -> Iterator[Entry]:

@@ -47,11 +47,11 @@ def starter(config: Entry, registry: Probes, found: Survey) -> str:
     checks = config["checks"]
     asked: set[str] = set()
     for entry in checks if isinstance(checks, list) else ():
-        probe = registry[str(entry["probe"])] if isinstance(entry, dict) else None
         comment = ""
-        if probe is not None and probe.name not in asked:
+        if isinstance(entry, dict) and entry["probe"] not in asked:
+            probe = registry[str(entry["probe"])]
             asked.add(probe.name)
-            comment = f"  # {probe.title} Every {probe.every}.\n" + _others(probe.name, found)
+            comment = f"  # {probe.title} Every {entry.get('every', probe.every)}.\n" + _others(probe.name, found)
         parts.append(comment + _indented(dump(_escaped([entry]))))
     return "\n".join(parts)
 

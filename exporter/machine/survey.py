@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ MAX_APPS = 5
 # Ourselves; and in a container the host, by the name that engines give it (compose: `extra_hosts`).
 ADDRESSES = ("127.0.0.1", "host.docker.internal")
 MAX_DISKS = 6
+MODEL_ROOM = 8 * 1024**3  # bytes; disk_io and model_load write 1 GiB where four times that is free
 ON_DISK = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "ntfs3", "fuseblk"})
 # the loader's partition, images of programs, and what engines mount for their containers
 NOT_WATCHED = ("/boot", "/efi", "/snap", "/run", "/var/lib/docker/", "/var/lib/containers/", "/var/lib/kubelet/")
@@ -93,7 +95,7 @@ class Survey:
     """What this machine has. `directories` (name to path) holds one directory for each filesystem.
 
     `cards` is how many NVIDIA cards there are where driver and bus agree on it, else 0. `torch`: some Python has it, or
-    one is being prepared.
+    one is being prepared. `models`: the first directory of models that there is room to write to, "" without one.
     """
 
     gpu: bool = False
@@ -102,6 +104,7 @@ class Survey:
     directories: Mapping[str, str] = field(default_factory=dict)
     apps: tuple[App, ...] = ()
     servers: tuple[Server, ...] = ()
+    models: str = ""
     torch: bool = True
 
 
@@ -114,7 +117,10 @@ def look_around(world: World, interpreters: Sequence[Interpreter], home: Path, p
     if contained and not places.mounted and _sealed(world):
         directories.pop("root", None)
     servers = _servers(world, places, ADDRESSES if contained else ADDRESSES[:1])
-    return Survey(*_gpus(world), with_torch, directories, apps, servers)  # the driver last: it may use up the time
+    models = "" if places.mounted else _models(world, home, apps)
+    return Survey(
+        *_gpus(world), with_torch, directories, apps, servers, models
+    )  # the driver last: it may use up the time
 
 
 def _writable(name: str, path: str) -> bool:
@@ -138,16 +144,7 @@ def _gpus(world: World) -> tuple[bool, int]:
 
 def _directories(world: World, home: Path, apps: Sequence[App]) -> dict[str, str]:
     """The root, the home, and the folders where models pile up, where these are on filesystems of their own."""
-    environ = world.environ()
-    cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
-    wanted = {
-        "root": "/",
-        "home": str(home),
-        "huggingface": environ.get("HF_HUB_CACHE") or environ.get("HF_HOME") or str(cache / "huggingface"),
-        "torch": environ.get("TORCH_HOME") or str(cache / "torch"),
-        "ollama": environ.get("OLLAMA_MODELS") or str(home / ".ollama/models"),
-        **{f"{app.interpreter}-models": f"{app.folder}/models" for app in apps},
-    }
+    wanted = {"root": "/", "home": str(home), **_model_places(world, home, apps)}
     found: dict[str, str] = {}
     devices: set[str] = set()
     for name, path in wanted.items():
@@ -156,6 +153,37 @@ def _directories(world: World, home: Path, apps: Sequence[App]) -> dict[str, str
             devices.add(device)
             found[name] = path
     return found
+
+
+def _model_places(world: World, home: Path, apps: Sequence[App]) -> dict[str, str]:
+    """Where models pile up, if there are any."""
+    environ = world.environ()
+    cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return {
+        "huggingface": environ.get("HF_HUB_CACHE") or environ.get("HF_HOME") or str(cache / "huggingface"),
+        "torch": environ.get("TORCH_HOME") or str(cache / "torch"),
+        "ollama": environ.get("OLLAMA_MODELS") or str(home / ".ollama/models"),
+        **{f"{app.interpreter}-models": f"{app.folder}/models" for app in apps},
+    }
+
+
+def _models(world: World, home: Path, apps: Sequence[App]) -> str:
+    """The first of them, an application's own before caches, whose disk the benchmarks may write a model to."""
+    places = _model_places(world, home, apps)
+    for name in sorted(places, key=lambda name: not name.endswith("-models")):
+        try:
+            stat, disk = world.stat(places[name]), world.disk(places[name])
+        except (Skipped, Aborted, ValueError, OSError):
+            continue
+        writable = stat is not None and stat.is_dir and (_us() in (0, stat.uid) or stat.mode & 0o002)
+        room = disk is not None and not disk.read_only and disk.free >= MODEL_ROOM
+        if writable and room and _writable(name, places[name]):
+            return places[name]
+    return ""
+
+
+def _us() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0
 
 
 def _contained(world: World) -> bool:

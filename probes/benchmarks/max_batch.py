@@ -64,6 +64,6 @@ PROBE = Probe(
     rules=(LEAKS,),
     every="24h",
     timeout="5m",
-    needs=Needs(lane="gpu", idle=True),
+    needs=Needs(lane="gpu", idle=True, seconds=30),
     examples=recorded(__file__),
 )

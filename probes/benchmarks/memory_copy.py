@@ -44,6 +44,6 @@ PROBE = Probe(
     metrics=(COPY,),
     every="6h",
     timeout="5m",
-    needs=Needs(lane="gpu", idle=True),
+    needs=Needs(lane="gpu", idle=True, seconds=14),
     examples=recorded(__file__),
 )

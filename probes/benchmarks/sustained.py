@@ -143,6 +143,6 @@ PROBE = Probe(
     rules=(SLOWER, HOT),
     every="24h",
     timeout="10m",
-    needs=Needs(lane="gpu", idle=True),
+    needs=Needs(lane="gpu", idle=True, seconds=75),
     examples=recorded(__file__),
 )

@@ -104,6 +104,6 @@ PROBE = Probe(
     rules=(DIFFERS, NOT_FINITE, STAYS),
     every="24h",
     timeout="5m",
-    needs=Needs(lane="gpu", idle=True),
+    needs=Needs(lane="gpu", idle=True, seconds=30),
     examples=recorded(__file__),
 )
