@@ -1,4 +1,4 @@
-"""What did killed workers and exporters leave behind? Every five minutes, and never while a benchmark runs.
+"""What did killed workers and exporters leave behind? At the start, every five minutes, and never while a benchmark runs.
 
 A worker's folder is locked by whoever runs it, in any process; the kernel lets go of the lock when that process ends. So
 a folder of ours that can be locked belongs to nobody, and neither does what was started to work in it.
@@ -26,7 +26,7 @@ FRESH = 60.0  # seconds within which a folder may have been made and not locked 
 
 
 class Cleanup:
-    """Looks into `scratch` every `every` seconds, unless `busy()`; `runs` and `removed_bytes` are totals since the start."""
+    """Looks into `scratch` at once and every `every` seconds, unless `busy()`; `runs` and `removed_bytes` are totals since the start."""
 
     def __init__(self, scratch: Path, busy: Callable[[], bool], every: float = EVERY) -> None:
         self._scratch, self._busy, self._every = scratch, busy, every
@@ -40,9 +40,10 @@ class Cleanup:
         self._over.set()
 
     def _work(self) -> None:
-        while not self._over.wait(self._every):
+        while not self._over.is_set():
             if not self._busy():
                 self.look()
+            self._over.wait(self._every)
 
     def look(self) -> None:
         """Remove what belongs to nobody."""
