@@ -6,6 +6,7 @@ It is read when the first benchmark's result with a card's name arrives. A card 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,17 +27,24 @@ LEAST = 0.8  # of the expected value; DECISIONS.md says why
 MEMORY_TOLERANCE = 0.1  # drivers keep some of it, and makers count in other units than torch
 POWER_TOLERANCE = 0.98  # of the model's own limit
 
-Kind = Literal["matmul", "fp8", "memory", "bus"]
+Kind = Literal["fp32", "tf32", "matmul", "memory", "bus"]
 Basis = Literal["measured", "inferred", "derived"]
+BASES: tuple[Basis, ...] = ("measured", "inferred")  # what an entry states; the first that has a kind counts
 # Which series each kind of value is about: (probe, metric) and the labels that tell its series.
 SERIES: Mapping[tuple[str, str], Mapping[tuple[str, str], Kind]] = {
-    ("matmul", "flops_per_second"): {("dtype", "bf16"): "matmul", ("dtype", "fp16"): "matmul", ("dtype", "fp8"): "fp8"},
+    ("matmul", "flops_per_second"): {
+        ("dtype", "fp32"): "fp32",
+        ("dtype", "tf32"): "tf32",
+        ("dtype", "bf16"): "matmul",
+        ("dtype", "fp16"): "matmul",
+    },
     ("memory_copy", "bytes_per_second"): {("device", "cuda"): "memory"},
     ("host_copy", "bytes_per_second"): {("device", "cuda"): "bus"},
 }
 UNITS: Mapping[Kind, str] = {
+    "fp32": "flops_per_second",
+    "tf32": "flops_per_second",
     "matmul": "flops_per_second",
-    "fp8": "flops_per_second",
     "memory": "bytes_per_second",
     "bus": "bytes_per_second",
 }
@@ -61,6 +69,20 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A PCIe link: `gen 4 x16`. 0 is what was not told."""
+
+    generation: int
+    lanes: int
+
+    def __str__(self) -> str:
+        return f"gen {self.generation} x{self.lanes}"
+
+
+UNKNOWN = Link(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """One model. `names` are whole names of NVML and torch; `memory` is in bytes, as its maker counts them.
 
@@ -74,7 +96,7 @@ class Card:
     kind: str
     memory: float
     watts: float
-    pcie: str
+    link: Link
     multiprocessors: int
     boost_hertz: float
     values: Mapping[Kind, Value]
@@ -96,20 +118,33 @@ class Reference:
     name: str
     low: float
     high: float
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All of it. `conditions` are those of the references."""
+    """All of it. `buses`: by generation, what sixteen lanes reach. `conditions` and `basis` are those of the references."""
 
     cards: tuple[Card, ...]
+    buses: Mapping[int, Value]
     references: tuple[Reference, ...]
     conditions: str
+    basis: str
     source: Source
 
     def card(self, name: str, memory: float | None = None) -> Card | None:
         """The model of that name, with so many bytes of memory where that is known; None: no expected value."""
         return next((card for card in self.cards if card.named(name, memory)), None)
+
+    def value(self, card: Card, kind: Kind, slot: Link = UNKNOWN) -> Value | None:
+        """What is expected of one kind, over the bus no more than that slot gives; None: no expected value."""
+        if kind != "bus":
+            return card.values.get(kind)
+        link = lesser(card.link, slot)
+        whole, share = self.buses.get(link.generation), link.lanes / 16
+        if whole is None or share == 1:
+            return whole
+        return Value(whole.value * share, whole.specification * share, "derived", whole.source)
 
 
 @functools.cache
@@ -126,20 +161,28 @@ def load(file: Path) -> Table:
         raise ConfigError(ledger.problems)
     sources = {name: Source(entry["link"], entry["date"]) for name, entry in data["sources"].items()}
     told = data["references"]
-    entries = [*told["cards"].items(), ("", told["any"])]
-    references = [
-        Reference(card, name, *(map(float, bounds) if isinstance(bounds, list) else (float(bounds),) * 2))
-        for card, values in entries
-        for name, bounds in values.items()
-    ]
-    cards = tuple(_card(entry, data, sources) for entry in data["cards"])
-    return Table(cards, tuple(references), told["conditions"], sources[told["source"]])
+    buses = {
+        link_of(f"{name} x16").generation: Value(bus["value"], 16 * bus["lane"], "measured", sources[bus["source"]])
+        for name, bus in data["buses"].items()
+    }
+    return Table(
+        cards=tuple(_card(entry, data, sources) for entry in data["cards"]),
+        buses=buses,
+        references=tuple(_references(told)),
+        conditions=told["conditions"],
+        basis=told["basis"],
+        source=sources[told["source"]],
+    )
+
+
+def _references(told: Mapping[str, Any]) -> Iterator[Reference]:
+    for card, values in (*told["cards"].items(), ("", told["any"])):
+        for name, bounds in values.items():
+            low, high = bounds if isinstance(bounds, list) else (bounds, bounds)
+            yield Reference(card, name, float(low), float(high), told["notes"].get(name, ""))
 
 
 def _card(entry: Mapping[str, Any], data: Mapping[str, Any], sources: Mapping[str, Source]) -> Card:
-    values: dict[Kind, Value] = dict(_values(entry, data["shares"][entry["kind"]], sources))
-    bus = data["buses"][entry["pcie"]]
-    values["bus"] = Value(bus["value"], bus["specification"], "measured", sources[bus["source"]])
     return Card(
         entry["model"],
         frozenset(map(_plain, entry["names"])),
@@ -147,26 +190,30 @@ def _card(entry: Mapping[str, Any], data: Mapping[str, Any], sources: Mapping[st
         entry["kind"],
         entry["memory"],
         entry["watts"],
-        entry["pcie"],
+        link_of(entry["pcie"]),
         entry.get("multiprocessors", 0),
         entry.get("boost_hertz", 0.0),
-        values,
+        dict(_values(entry, data["shares"][entry["kind"]], data["ratios"][entry["kind"]], sources)),
     )
 
 
 def _values(
-    entry: Mapping[str, Any], shares: Mapping[str, float], sources: Mapping[str, Source]
+    entry: Mapping[str, Any],
+    shares: Mapping[str, float],
+    ratios: Mapping[str, float],
+    sources: Mapping[str, Source],
 ) -> Iterator[tuple[Kind, Value]]:
-    specification = entry["specification"]
-    kinds: tuple[Kind, ...] = ("matmul", "fp8", "memory")
-    for kind in (kind for kind in kinds if kind in specification and kind not in entry.get("without", ())):
+    told = entry["specification"]
+    specification = {kind: ratio * told["matmul"] for kind, ratio in ratios.items()} | told
+    stated = [(basis, group) for basis in BASES for group in entry.get(basis, ())]
+    for kind in (kind for kind in UNITS if kind in specification):
         most = specification[kind]
-        bases: tuple[Basis, ...] = ("measured", "inferred")
-        basis = next((basis for basis in bases if kind in entry.get(basis, ())), None)
-        if basis is not None:
-            yield kind, Value(entry[basis][kind], most, basis, sources[entry[basis]["source"]])
-        else:
-            yield kind, Value(most * shares[kind], most, "derived", sources[specification["source"]])
+        found = next((pair for pair in stated if kind in pair[1]), None)
+        if found is not None:
+            basis, group = found
+            yield kind, Value(group[kind], most, basis, sources[group["source"]])
+        elif kind in shares:
+            yield kind, Value(most * shares[kind], most, "derived", sources[told["source"]])
 
 
 def kind_of(probe: str, metric: str, labels: Sequence[tuple[str, str]]) -> Kind | None:
@@ -183,49 +230,53 @@ def held(result: Result) -> Result:
     card = table().card(name, _memory(result))
     if card is None:
         return result
-    pairs = list(_expectations(result, card))
-    low = tuple(_finding(result, card, m, e) for m, e in pairs if e.ratio < LEAST)
+    slot = link_of(result.conditions.get("pcie_slot", ""))
+    told = list(_expectations(result, card, slot))
+    low = tuple(_finding(result, card, *one) for one in told if one[3].ratio < LEAST)
     outcome = worst(result.outcome, *(SEVERITY_OUTCOME[f.severity] for f in low))
-    expectations = tuple(e for _, e in pairs)
+    expectations = tuple(expectation for *_, expectation in told)
     return replace(result, expectations=expectations, findings=(*result.findings, *low), outcome=outcome)
 
 
-def _expectations(result: Result, card: Card) -> Iterator[tuple[Measurement, Expectation]]:
+def _expectations(result: Result, card: Card, slot: Link) -> Iterator[tuple[Measurement, Kind, Value, Expectation]]:
     for m in result.measurements:
         kind = kind_of(result.probe, m.metric, m.labels)
-        if kind is not None and kind in card.values and ("device", "cuda") in m.labels:
-            value = card.values[kind].value
-            yield m, Expectation(m.metric, m.labels, value, m.value / value)
+        value = table().value(card, kind, slot) if kind and ("device", "cuda") in m.labels else None
+        if kind is not None and value is not None:
+            yield m, kind, value, Expectation(m.metric, m.labels, value.value, m.value / value.value)
 
 
-def _finding(result: Result, card: Card, m: Measurement, expected: Expectation) -> Finding:
-    kind = kind_of(result.probe, m.metric, m.labels)
-    basis = card.values[kind].basis if kind else ""
-    causes = list(causes_of(result, card))
+def _finding(result: Result, card: Card, m: Measurement, kind: Kind, value: Value, expected: Expectation) -> Finding:
+    causes = list(causes_of(result, card, kind))
     cause = f"seen with it: {'; '.join(causes)}" if causes else "no cause was seen in this run"
     seen, wanted = human(m.metric, m.value), human(m.metric, expected.value)
-    detail = f"{seen} is {expected.ratio:.0%} of the {wanted} that a {card.model} reaches ({basis}); {cause}"
+    detail = f"{seen} is {expected.ratio:.0%} of the {wanted} that a {card.model} reaches ({value.basis}); {cause}"
     return BELOW_EXPECTED(detail, series_name(m.metric, dict(m.labels)))
 
 
-def causes_of(result: Result, card: Card) -> Iterator[str]:
-    """What this run saw that explains a low value: a lowered power limit, a lesser link, throttling, other processes."""
+def causes_of(result: Result, card: Card, kind: Kind) -> Iterator[str]:
+    """What this run saw that explains a low value: a lowered power limit, a lesser link, throttling, other processes.
+
+    The link slows what goes over it, and the power limit what does not.
+    """
     watts = _number(result.conditions.get("power_limit", ""))
-    if watts is not None and watts < POWER_TOLERANCE * card.watts:
+    if kind != "bus" and watts is not None and watts < POWER_TOLERANCE * card.watts:
         yield f"power limit {watts:g} W of {card.watts:g} W"
-    link = result.conditions.get("pcie_link", card.pcie)
-    if _rate(link) < _rate(card.pcie):
-        yield f"PCIe link {link} of {card.pcie}"
+    link = link_of(result.conditions.get("pcie_link", ""))
+    if kind == "bus" and link.lanes and lesser(card.link, link) != card.link:
+        yield f"PCIe link {link} of {card.link}"
     yield from strains(result)
 
 
-def _rate(link: str) -> float:
-    """What a link of `gen 4 x16` carries, in lanes of the first generation; each generation doubles it."""
-    words = link.replace("x", " ").split()
-    try:
-        return float(words[2]) * 2.0 ** int(words[1])
-    except (IndexError, ValueError):
-        return float("inf")
+def link_of(text: str) -> Link:
+    """The link that a text tells: `gen 4 x16`, `gen 4` alone; zeros for what it does not tell."""
+    told = re.fullmatch(r"gen (\d+)(?: x(\d+))?", text)
+    return Link(int(told[1]), int(told[2] or 0)) if told else UNKNOWN
+
+
+def lesser(card: Link, other: Link) -> Link:
+    """What is left of a card's link in a slot, or under a load, that may give less; what is not told takes nothing."""
+    return Link(min(card.generation, other.generation or 99), min(card.lanes, other.lanes or 99))
 
 
 def _memory(result: Result) -> float | None:

@@ -1,4 +1,4 @@
-"""Do `bench` and `expected` say what was measured, what to hold it against, and end with the right code? Real runs."""
+"""Does `bench` say what was measured, what to hold it against, and end with the right code? Real runs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from exporter.config import load as load_config
 from exporter.history import recall
 from exporter.registry import load as registry
 from exporter.result import Check, Comparison, Expectation, Result
-from exporter.scores import Score, scores, values_of
+from exporter.scores import Score, gone, scores, values_of
 from probes.api import Finding, Measurement
-from tests.nvml import UUIDS, Stub, build_stub
 from tests.test_cli import gpu_canary, here, written
 from tests.torch_side import CALM
 
@@ -61,7 +60,7 @@ def test_runs_that_measured_nothing_have_no_line() -> None:
 
 def test_a_line_holds_expected_value_baseline_and_the_value_before() -> None:
     result = ran(90.0, comparisons=compared("ok"), expectations=(Expectation(*SERIES, 120.0, 0.75),))
-    (score,) = scores(CHECK, [result], {("matmul", SERIES): 45.0})
+    (score,) = scores(CHECK, [result], values_of([ran(45.0)]))
     assert (score.expected, score.ratio, score.baseline, score.change) == (120.0, 0.75, 100.0, 1.0)
 
 
@@ -97,9 +96,32 @@ def test_more_than_a_tenth_for_the_worse_is_a_loss(better: Any, before: float | 
     assert Score("c", "m", (), better, 90.0, (90.0,), None, None, "", "", before).lost is lost
 
 
+@pytest.mark.parametrize(
+    ("metric", "before", "now", "lost"),
+    [
+        ("decay_ratio", 0.001, 0.003, False),
+        ("decay_ratio", 0.0, 0.05, True),
+        ("left_bytes", 0.0, 512.0, False),
+        ("differing_values", 0.0, 1.0, True),
+        ("temperature_celsius", 40.0, 44.5, False),
+    ],
+)
+def test_from_nothing_it_is_a_loss_where_it_matters(metric: str, before: float, now: float, lost: bool) -> None:
+    assert Score("c", metric, (), "lower", now, (now,), None, None, "", "", before).lost is lost
+
+
+def test_labels_are_compared_in_whatever_order_they_were_written_and_what_is_gone_is_named() -> None:
+    known = {("matmul", ("flops_per_second", (("device", "cuda"), ("dtype", "bf16")))): 45.0}
+    made = scores(CHECK, [ran(90.0)], known)
+    assert (made[0].before, gone(CHECK, made, known)) == (45.0, [])
+    assert gone(CHECK, [], known) == ["flops_per_second{device=cuda,dtype=bf16}"]
+    assert gone(replace(CHECK, name="other"), [], known) == []
+
+
 def test_the_newest_run_of_a_check_is_the_one_before() -> None:
     blind = replace(ran(7.0), outcome="skipped")
-    assert values_of([ran(90.0), ran(100.0), blind]) == {("matmul", SERIES): 100.0}
+    series = ("flops_per_second", (("device", "cuda"), ("dtype", "bf16")))
+    assert values_of([ran(90.0), ran(100.0), blind]) == {("matmul", series): 100.0}
 
 
 # -- real runs --------------------------------------------------------------------------------------------------------
@@ -141,7 +163,7 @@ def test_repeated_runs_are_recorded_compared_with_the_last_and_a_loss_is_exit_co
     assert (code, len(score["values"]), len(entry["results"])) == (0, 3, 3)
     assert score["value"] == sorted(score["values"])[1]
     runs = recall(tmp_path / "store" / "history.sqlite", "matmul", 9)
-    assert {run.measurements[0].value for run in runs} <= set(score["values"])  # history keeps one of a minute
+    assert [run.measurements[0].value for run in runs] == score["values"]
 
     code, (entry,) = told(tmp_path, "matmul", "--compare", "last")
     assert entry["scores"][0]["before"] == runs[-1].measurements[0].value
@@ -154,6 +176,11 @@ def test_repeated_runs_are_recorded_compared_with_the_last_and_a_loss_is_exit_co
     assert code == 1
     assert "1 PFLOP/s" in out
     assert "matmul flops_per_second{dtype=fp32,device=cpu}: -100.0% from before" in out
+
+    other = [{**entry, "scores": [{**score, "labels": {"dtype": "fp16", "device": "cuda"}}]}]
+    (tmp_path / "before.json").write_text(json.dumps(other))
+    code, (entry,) = told(tmp_path, "matmul", "--compare", "before.json")
+    assert (code, entry["gone"]) == (1, ["flops_per_second{device=cuda,dtype=fp16}"]), "nothing was compared: no pass"
 
 
 @pytest.mark.torch
@@ -200,44 +227,6 @@ def test_a_mistake_is_exit_code_2(
     code, out, err = here(capsys, "bench", *words, "--config.file", file)
     assert (code, out) == (2, "")
     assert said in err
-
-
-# -- expected ---------------------------------------------------------------------------------------------------------
-
-
-def test_expected_shows_value_specification_basis_and_source_of_a_card(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = here(capsys, "expected", "--card", "geforce rtx 3090")
-    assert code == 0
-    assert "GeForce RTX 3090: 24 GB, 350 W, PCIe gen 4 x16" in out
-    assert "matmul  65.4 TFLOP/s  71.2 TFLOP/s   measured  2026-11-21  https://calebcoffie.com/" in out
-    assert "step_seconds                   6 s to 7 s" in out
-
-
-def test_expected_knows_a_card_by_the_drivers_name_and_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = here(capsys, "expected", "--card", "NVIDIA L40S", "--json")
-    assert (code, json.loads(out)[0]["model"]) == (0, "L40S")
-    code, out, _ = here(capsys, "expected", "--card", "all", "--json")
-    assert (code, len(json.loads(out))) == (0, 18)
-
-
-def test_an_unknown_model_is_a_mistake_and_never_a_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = here(capsys, "expected", "--card", "GeForce RTX 4090 Laptop GPU")
-    assert (code, out) == (2, "")
-    assert "there is no expected value for 'GeForce RTX 4090 Laptop GPU'" in err
-
-
-@pytest.mark.nvml
-def test_the_cards_of_this_machine_are_shown_with_what_they_reached(tmp_path: Path) -> None:
-    stub = Stub(build_stub(tmp_path / "nvml"))
-    stub.set({"gpu0.name": "NVIDIA GeForce RTX 4090", "gpu0.memory_total": 24 * 2**30})
-    stub.set({"gpu1.name": "NVIDIA GeForce RTX 4090 Laptop GPU"})
-    code, out, _ = gpu_canary(tmp_path, "expected", "--json", **stub.env())
-    first, second = json.loads(out)
-    assert (code, first["model"], first["uuid"], first["reached"]) == (0, "GeForce RTX 4090", UUIDS[0], [])
-    assert (second["model"], second["values"]) == (None, {})
-    code, out, _ = gpu_canary(tmp_path, "expected", **stub.env())
-    assert "nothing of it was measured here yet" in out
-    assert "NVIDIA GeForce RTX 4090 Laptop GPU: no expected value" in out
 
 
 # -- test-performance -------------------------------------------------------------------------------------------------

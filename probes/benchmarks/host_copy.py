@@ -9,6 +9,7 @@ from pydantic import Field
 from probes.api import (
     BenchmarkParams,
     Bytes,
+    Conditions,
     Fact,
     Measurement,
     Metric,
@@ -76,6 +77,7 @@ def run(params: HostCopyParams, world: World) -> Iterator[Fact]:
         for copy in copies:
             yield SHARE(copy.value / _carries(best), direction=dict(copy.labels)["direction"])
         yield from _narrow(best, params.expected_lanes)
+        yield from _slot(best, params.expected_lanes)
 
 
 def _linked(params: HostCopyParams, world: World) -> Gpu | None:
@@ -93,6 +95,12 @@ def _narrow(gpu: Gpu, lanes: int) -> Iterator[Fact]:
     if (gpu.pcie_generation or 0) < generation or (gpu.pcie_width or 0) < width:
         now = f"PCIe {gpu.pcie_generation}.0 x{gpu.pcie_width}"
         yield NARROW(f"{now} while copying, {generation}.0 x{width} would be possible", subject=gpu.uuid)
+
+
+def _slot(gpu: Gpu, lanes: int) -> Iterator[Fact]:
+    """What the slot gives that nobody can change: an older board's generation; lanes only where the params say so."""
+    if gpu.pcie_generation_max:
+        yield Conditions({"pcie_slot": f"gen {gpu.pcie_generation_max}" + (f" x{lanes}" if lanes else "")})
 
 
 PROBE = Probe(
