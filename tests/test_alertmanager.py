@@ -263,6 +263,21 @@ MUTED = {  # what fires, what that mutes, what it leaves alone
             *(check(name, "warning", check="dotenv") for name in ("CheckFailing", "TargetMissed")),
         ],
     ),
+    "a wrong bit": (
+        cause("Corruption", check="corruption", rule="corruption-bits-differ", subject="GPU-1"),
+        [
+            check("CheckFailing", check="corruption"),
+            check("CheckFailing", "warning", check="corruption"),
+            check("Regression", "warning", check="corruption", metric="differing_values"),
+        ],
+        [
+            cause("Corruption", "warning", check="corruption", rule="corruption-seen", subject="GPU-1"),
+            cause("Corruption", check="corruption", rule="corruption-bits-differ", subject="GPU-1", **INJECTED),
+            check("CheckFailing", check="training_step"),
+            check("CheckFailing", check="corruption", **ELSEWHERE),
+            check("CheckFailing", check="corruption", **INJECTED),
+        ],
+    ),
     "a cause of one card": (
         cause("VramNearLimit", check="gpu", metric="memory_used_ratio", **CARD),
         [check("TargetMissed", check="gpu", metric="power_watts", **CARD), check("CheckFailing", check="gpu")],
