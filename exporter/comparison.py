@@ -64,7 +64,7 @@ def compare(result: Result, past: Past) -> tuple[Comparison, ...]:
 
 
 def _compare(result: Result, m: Measurement, better: Better, before: Before) -> Comparison:
-    key, floor = (m.metric, m.labels), next((f for unit, f in FLOORS.items() if m.metric.endswith(unit)), 0.0)
+    key, floor = (m.metric, m.labels), floor_of(m.metric)
     values, worse = [*of_series(before.alike, key), m.value], worse_of(before.alike, key)
     if len(values) - FAST >= LEAST:
         changed: list[str] = []
@@ -95,6 +95,11 @@ def findings(result: Result, past: Past) -> Iterator[Finding]:
         yield CONDITIONS_CHANGED(
             f"{'; '.join(changed[:MENTIONED])}; held against the runs before until there are enough"
         )
+
+
+def floor_of(metric: str) -> float:
+    """The shift that does not matter, in the metric's unit."""
+    return next((floor for unit, floor in FLOORS.items() if metric.endswith(unit)), 0.0)
 
 
 def series_name(metric: str, labels: Mapping[str, str]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from exporter.comparison import series_name
+from exporter.comparison import floor_of, series_name
 from exporter.result import Check, Comparison, Result
 from probes.api import Json
 from probes.facts import Better
@@ -16,7 +16,7 @@ LOSS = 0.1  # of the value before; natural spread is below 4 %, an older softwar
 SEEN = "seen with it: "  # in the detail of a finding that names a cause
 
 Series = tuple[str, tuple[tuple[str, str], ...]]  # metric, labels
-Before = Mapping[tuple[str, Series], float]  # (check, series) -> value
+Before = Mapping[tuple[str, Series], float]  # (check, series) -> value; the labels in the order of their names
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class Score:
 
     @property
     def lost(self) -> bool:
-        """Is it worse than before by more than LOSS?"""
-        if self.better is None:
+        """Is it worse than before by more than LOSS, and by what matters?"""
+        if self.better is None or self.before is None:
             return False
-        change = self.change or 0.0
-        return (-change if self.better == "higher" else change) > LOSS
+        worse = self.before - self.value if self.better == "higher" else self.value - self.before
+        return worse > max(LOSS * abs(self.before), floor_of(self.metric))
 
     def to_dict(self) -> dict[str, Json]:
         data: dict[str, Json] = {**asdict(self), "labels": dict(self.labels), "values": list(self.values)}
@@ -83,7 +83,7 @@ def scores(check: Check, results: Sequence[Result], before: Before) -> list[Scor
             compared = next((c for c in newest.comparisons if (c.metric, c.labels) == series), None)
             expected = next((e.value for e in newest.expectations if (e.metric, e.labels) == series), None)
             verdict, cause = _verdict(newest, series, compared)
-            known = before.get((check.name, series))
+            known = before.get((check.name, ordered(*series)))
             median, usual = statistics.median(values), compared.median if compared else None
             made.append(Score(check.name, *series, side, median, tuple(values), expected, usual, verdict, cause, known))
     return [*made, *_energy(check, results, before)]
@@ -94,7 +94,7 @@ def _energy(check: Check, results: Sequence[Result], before: Before) -> Iterator
     for series, joules in (pair for result in results if result.measured for pair in _joules(result)):
         used.setdefault(series, []).append(joules)
     for series, values in used.items():
-        known = before.get((check.name, series))
+        known = before.get((check.name, ordered(*series)))
         yield Score(check.name, *series, None, statistics.median(values), tuple(values), None, None, "", "", known)
 
 
@@ -122,5 +122,18 @@ def _verdict(result: Result, series: Series, compared: Comparison | None) -> tup
 def values_of(results: Sequence[Result]) -> dict[tuple[str, Series], float]:
     """What these results measured, to be held against: the newest of each check wins."""
     measured = [result for result in results if result.measured]
-    known = {(r.check, (m.metric, m.labels)): m.value for r in measured for m in r.measurements}
-    return known | {(r.check, series): joules for r in measured for series, joules in _joules(r)}
+    known = {(r.check, ordered(m.metric, m.labels)): m.value for r in measured for m in r.measurements}
+    return known | {(r.check, ordered(*series)): joules for r in measured for series, joules in _joules(r)}
+
+
+def ordered(metric: str, labels: Iterable[tuple[str, str]]) -> Series:
+    """A series by which values are found, in whatever order its labels were written."""
+    return metric, tuple(sorted(labels))
+
+
+def gone(check: Check, made: Sequence[Score], before: Before) -> list[str]:
+    """Which series with a better and a worse were measured before, and now are not? Their names."""
+    judged = {metric.name for metric in check.probe.metrics if metric.better}
+    now = {ordered(score.metric, score.labels) for score in made}
+    known = (series for name, series in before if name == check.name and series[0] in judged)
+    return [series_name(metric, dict(labels)) for metric, labels in known if (metric, labels) not in now]
