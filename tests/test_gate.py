@@ -21,6 +21,7 @@ from exporter import oneshot
 from exporter.config.gate import Gate as Manners
 from exporter.gate import Gate
 from exporter.interpreters import Interpreter, Preparation
+from exporter.redaction import Redactor
 from exporter.registry import NoParams
 from exporter.result import Check, Latest, Result
 from exporter.world import busy as busy_module
@@ -599,6 +600,11 @@ def asking(server, **how) -> Manners:
         (b"<html>", {"json_path": "queue_running"}, "its answer has no queue_running"),
         (b"status: rendering 7", {"regex": "rendering [0-9]+"}, "answers 'rendering 7'"),
         (b"status: idle", {"regex": "rendering [0-9]+"}, ""),
+        (b'{"a": NaN}', {"json_path": "a"}, "says a = NaN"),
+        (b'{"a": "no"}', {"json_path": "a"}, 'says a = "no"'),
+        (b"[" * 100_000, {"json_path": "0"}, "its answer has no 0"),
+        (bytes(range(256)), {"json_path": "a"}, "its answer has no a"),
+        (b'{"a": 0, "b": "%s"}' % (b"x" * 2 * MIB), {"json_path": "a"}, "too_large"),
     ],
 )
 def test_a_service_that_works_or_speaks_nonsense_defers_and_an_idle_one_does_not(machine, body, how, said):
@@ -613,6 +619,9 @@ def test_a_service_that_is_down_is_not_disturbed_and_one_that_fails_may_well_wor
     with serving(ok(b"{}", status="500 Internal Server Error")) as server:
         machine.manners = asking(server, json_path="queue_running")
         assert "status 500" in machine.ask(matmul(device="cpu")).detail
+    with serving(ok(b'{"queue_running": []}', status="302 Found")) as server:
+        machine.manners = asking(server, json_path="queue_running")
+        assert "status 302" in machine.ask(matmul(device="cpu")).detail
     assert machine.ask(matmul(device="cpu")).measured
 
 
@@ -635,6 +644,20 @@ def test_who_comes_while_a_service_takes_its_time_to_answer_ends_the_run_too(mac
         over.set()
     assert got.skip == ("deferred", "gpu_busy")
     assert "a new process" in got.detail
+
+
+def test_a_secret_in_the_question_is_not_in_the_answer(machine):
+    token = Token(20.0)
+    with serving(ok(b'{"queue_running": [1]}')) as server:
+        machine.manners = Manners.model_validate(
+            {"busy": [{"url": server.url("/queue?key=planted"), "json_path": "queue_running"}]}
+        )
+        checked, redact = matmul(device="cpu"), Redactor(frozenset({"planted"}))
+        got = oneshot.execute(
+            checked, token, machine.doors, redact, attended=lambda run: machine.gate.run(checked, token, run)
+        )
+    assert got.skip == ("deferred", "service_busy")
+    assert "/queue?key=<redacted> says" in got.detail
 
 
 def test_a_service_that_begins_to_work_ends_the_run(machine, monkeypatch):
