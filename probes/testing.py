@@ -61,9 +61,8 @@ class RecordedWorld:
 
     `now`: Unix time; `environ`: {name: value}; `files`: {path: text or {"text", "mode", "uid", "modified", "identity"}};
     `directories`: {path: [names]}; `disks`, `commands` (key: argv joined by spaces), `http` (key: "METHOD url"): fields of
-    Disk, Completed and Response (`body` as text); `gpus`, `host`: fields of Gpus and Host; `later`: {door: what changed
-    of these, one look after the other; the last stays}; `workers`: {name: rows, or {"rule", "detail"} of a SubjectFailed};
-    `previous`: what was remembered; `blind`: {door: reason}.
+    Disk, Completed and Response (`body` as text); `gpus`, `host`: fields of Gpus and Host; `later`: {door: [fields that
+    change at its next look]}; `workers`: {name: rows, or {"rule", "detail"}}; `previous`; `blind`: {door: reason}.
     """
 
     def __init__(self, world: Mapping[str, Any] | None = None) -> None:
@@ -162,10 +161,9 @@ class RecordedWorld:
 
     def _look(self, door: str) -> Mapping[str, Any]:
         """What the door says this time."""
-        changes = [{}, *self._table("later", door).get(door, ())]
-        now = changes[min(self._looks[door], len(changes) - 1)]
+        changes, look = [{}, *self._table("later", door).get(door, ())], self._looks[door]
         self._looks[door] += 1
-        return {**self._table(door), **now}
+        return {**self._table(door), **changes[min(look, len(changes) - 1)]}
 
     def _file(self, path: str, key: str) -> Any:
         entry = self._table("files").get(path)
