@@ -10,6 +10,7 @@ from dashboards.expectations import expectations
 from dashboards.findings import CHECK, chosen, of_family, what_is_wrong
 from dashboards.lines import bounded, stepped
 from dashboards.links import from_row, from_series
+from dashboards.optimisations import optimisations
 from dashboards.panels import BAD, GOOD, NONE, WARN, Panel, Query, series, steps, words
 from dashboards.programs import programs
 from dashboards.tables import Column, table
@@ -239,6 +240,7 @@ BOARD = Board(
         Row("Against target and best", tuple(newest(speed) for speed in SPEEDS)),
         Row("Over time", tuple(over_time(speed) for speed in SPEEDS), collapsed=True),
         Row("Whole pieces of work", tuple(work.panel() for work in WORKS)),
+        Row("What saves VRAM", optimisations(MINE)),
         Row("Programs of your own", programs(MINE)),
         Row("Does it run?", (*freshness(), *skips_and_cost())),
         Row("Conditions of the runs", conditions(), collapsed=True),

@@ -14,6 +14,7 @@ sys.path[:] = [entry for entry in sys.path if entry not in HERE]
 
 import contextlib
 import hashlib
+import itertools
 import json
 import platform
 import statistics
@@ -91,6 +92,30 @@ class Kit:
             raise RuntimeError("%d calls took a median of %r seconds: no clock can say that" % (len(taken), median))
         return median
 
+    def peak_bytes(self, work, resident):
+        """The most bytes of tensors that were on the device at once during one call of `work`.
+
+        `resident`: bytes of those that were there before, which on the CPU the caller must know.
+        """
+        if self.cuda is not None:
+            self.cuda.synchronize()
+            self.cuda.reset_peak_memory_stats()
+            work()
+            self.cuda.synchronize()
+            return self.cuda.max_memory_allocated() - self.flush.numel()
+        import torch.profiler as profiler  # the CPU's allocator counts no peak, but the profiler hears of all it does
+
+        with profiler.profile(activities=[profiler.ProfilerActivity.CPU], profile_memory=True) as heard:
+            work()
+        return resident + _most(e for e in heard.profiler.kineto_results.events() if e.name() == "[memory]")
+
+    def starved(self, error):
+        """Did memory run out, or is something broken?"""
+        kinds = tuple(filter(None, (getattr(self.cuda, "OutOfMemoryError", None), MemoryError)))
+        # the last is what cuDNN says when no memory is left for any of its ways
+        words = ("out of memory", "can't allocate memory", "alloc_failed", "unable to find an engine")
+        return isinstance(error, kinds) or any(word in str(error).lower() for word in words)
+
     def _batch(self, work, ahead):
         """The seconds that some calls took: one on the CPU, `ahead` on a card."""
         if self.cuda is None:
@@ -120,6 +145,12 @@ class Kit:
 
 def _ahead(taken):
     return 1 if taken[-1] > LONG_CALL else EVENTS_AHEAD
+
+
+def _most(events):
+    """The highest sum on the way, of bytes that were taken and given back."""
+    when = sorted(((getattr(e, "start_ns", None) or e.start_us)(), e.nbytes()) for e in events)
+    return max(itertools.accumulate((size for _, size in when), initial=0))
 
 
 def peak_rss():

@@ -29,7 +29,7 @@ def bench(kit, params):
                 )  # waits for the device
             return True
         except (RuntimeError, MemoryError) as error:
-            if not starved(torch, error):
+            if not kit.starved(error):
                 raise
             return False
 
@@ -62,14 +62,6 @@ def limited(torch, device, memory):
         with open("/proc/self/status") as status:
             now = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmSize"))
         resource.setrlimit(resource.RLIMIT_AS, (now + memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
-
-
-def starved(torch, error):
-    """Did memory run out, or is something broken?"""
-    kinds = tuple(filter(None, (getattr(torch.cuda, "OutOfMemoryError", None), MemoryError)))
-    # the last is what cuDNN says when no memory is left for any of its ways
-    words = ("out of memory", "can't allocate memory", "alloc_failed", "unable to find an engine")
-    return isinstance(error, kinds) or any(word in str(error).lower() for word in words)
 
 
 def held(torch, device):
