@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.performance.daemons import program
-from tests.performance.footprint import default_config, fifty_checks
+from tests.performance.footprint import benchmarks, default_config, fifty_checks
 from tests.performance.probing import Row, per_probe, whole_process
 from tests.performance.scraping import scrapes
 from tests.performance.shifts import table
@@ -35,6 +35,7 @@ def main() -> int:
         "steady200": lambda folder: whole_process(folder, 200, 15 if quick else 60),
         "steady1000": lambda folder: whole_process(folder, 1000, 15 if quick else 60),
         "fifty": lambda folder: fifty_checks(folder, 15 if quick else 60),
+        "benchmarks": lambda folder: benchmarks(folder, 35 if quick else 65),
         "default": lambda folder: default_config(folder, 15 if quick else 60),
     }
     chosen = [name for name in chosen if name != "verdict"] or list(parts)

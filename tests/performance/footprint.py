@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.performance.daemons import exporter, get, http_checks, nginx
 from tests.performance.probing import Row
+from tests.torch_side import CALM
+
+# Two of torch, one of the disk, and a program that takes 200 MiB and prints twenty.
+BENCHMARKS = f"""
+interpreters: {{torch: {CALM}}}
+checks:
+  - {{probe: matmul, every: 30s, timeout: 25s, interpreter: torch, params: {{device: cpu, size: 256, seconds: 1s}}}}
+  - {{probe: llm_decode, every: 30s, timeout: 25s, interpreter: torch, params: {{device: cpu, seconds: 1s}}}}
+  - {{probe: disk_io, every: 30s, timeout: 25s, params: {{path: FOLDER, size: 64MiB}}}}
+  - probe: command
+    every: 30s
+    timeout: 25s
+    params: {{command: [{sys.executable}, -c, "held = bytes(200 << 20); print('x' * (20 << 20)); import time; time.sleep(1)"]}}
+"""
 
 
 def default_config(folder: Path, seconds: float) -> Iterator[Row]:
@@ -28,6 +43,13 @@ def fifty_checks(folder: Path, seconds: float) -> Iterator[Row]:
         share = daemon.share(seconds)
         yield "CPU, 50 checks every 15 s", f"{share:.2f} % of a core", share / 1.0, "<= 1 of 1 %"
         yield "RSS, 50 checks", f"{daemon.rss():.1f} MiB", daemon.rss() / 60, "<= 1 of 60 MiB"
+
+
+def benchmarks(folder: Path, seconds: float) -> Iterator[Row]:
+    """Four benchmarks every 30 s, one after the other: their children are not us."""
+    with exporter(folder, BENCHMARKS.replace("FOLDER", str(folder))) as (daemon, _):
+        time.sleep(max(seconds, 35))
+        yield "RSS, benchmarks running", f"{daemon.rss():.1f} MiB", daemon.rss() / 60, "<= 1 of 60 MiB"
 
 
 def _first_value(port: int, begun: float) -> float:
