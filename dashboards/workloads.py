@@ -55,6 +55,7 @@ WORKS = (
         "percentunit",
         (
             ("sustained_decay_ratio", "lost", ("device",)),
+            ("sustained_variation_ratio", "varied by", ()),
             ("sustained_throttled_ratio", "held back by", ("reason",)),
         ),
     ),

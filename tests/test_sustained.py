@@ -41,9 +41,9 @@ def found(facts: Any) -> list[tuple[str, str]]:
 
 @pytest.mark.torch
 def test_a_real_worker_loads_this_processor_and_tells_the_curve() -> None:
-    facts = run(sustained.PROBE, WorkingWorld(), size=128, seconds="400ms", maximum_decay=1)
+    facts = run(sustained.PROBE, WorkingWorld(), size=128, seconds="400ms", maximum_decay=1, maximum_variation=1)
     values = measured(facts)
-    assert list(values) == [("flops_per_second", "cpu"), ("decay_ratio", "cpu")]
+    assert list(values) == [("flops_per_second", "cpu"), ("decay_ratio", "cpu"), ("variation_ratio",)]
     assert 1e7 < values["flops_per_second", "cpu"] < 1e14
     assert values["decay_ratio", "cpu"] < 1
     curve = next(f.text for f in facts if isinstance(f, Evidence) and f.name == "curve of the speed")
@@ -108,3 +108,21 @@ def test_what_is_wrong_is_named(decay: float, look: dict[str, Any], rules: list[
     told = found(run(sustained.PROBE, loaded(decay, *[look] * 4)))
     assert [rule for rule, _ in told] == [rule for rule, _ in rules]
     assert all(detail.endswith(end) for (_, detail), (_, end) in zip(told, rules, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("rates", "variation", "rules"),
+    [
+        ([100.0 - n for n in range(8)], 0.0, []),  # a steady loss is what `decay_ratio` tells
+        ([92.0, 108.0, 108.0, 92.0] * 2, 0.08, []),  # by symmetry the trend is flat: 8 of 100 off, always
+        ([80.0, 120.0, 120.0, 80.0] * 2, 0.2, ["sustained-unsteady"]),
+    ],
+)
+def test_a_speed_that_comes_and_goes_is_somebody_else_and_one_that_only_falls_is_not(
+    rates: list[float], variation: float, rules: list[str]
+) -> None:
+    world = loaded(0.0, {})
+    world.world["workers"]["sustained"].insert(-1, {"kind": "data", "data": {"rates": rates}})
+    facts = run(sustained.PROBE, world)
+    assert measured(facts)["variation_ratio",] == pytest.approx(variation, abs=1e-6)
+    assert [rule for rule, _ in found(facts)] == rules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,7 +15,6 @@ from probes.api import (
     Finding,
     Json,
     Measurement,
-    Metric,
     Needs,
     Probe,
     Progress,
@@ -23,7 +23,7 @@ from probes.api import (
     card_of,
     recorded,
 )
-from probes.benchmarks.sustained_rules import HOT, SLOWER, THERMAL
+from probes.benchmarks import sustained_rules as rules
 from probes.world.gpus import Gpu
 
 
@@ -32,56 +32,50 @@ class SustainedParams(BenchmarkParams):
     maximum_decay: float = Field(
         0.05, ge=0, le=1, description="Loss of speed from the first to the last quarter above which a rule fires."
     )
+    maximum_variation: float = Field(
+        0.10,
+        ge=0,
+        le=1,
+        description="Standard deviation of the speed around its trend, by its mean, above which a rule fires.",
+    )
 
 
-FLOPS = Metric(
-    "flops_per_second",
-    "Floating-point operations a second in a matrix product, the median of a whole minute under load.",
-    ("device",),
-    better="higher",
-)
-DECAY = Metric(
-    "decay_ratio",
-    "Share of its speed that the device lost from the first to the last quarter of the load.",
-    ("device",),
-    better="lower",
-)
-DEGREES = Metric(
-    "temperature_celsius", "Temperature of the card under the load, by quarter of it.", ("quarter",), better="lower"
-)
-CLOCK = Metric("clock_hertz", "SM clock of the card under the load, by quarter of it.", ("quarter",), better="higher")
-POWER = Metric("power_watts", "Power that the card drew under the load, by quarter of it.", ("quarter",))
-THROTTLED = Metric(
-    "throttled_ratio",
-    "Share of the looks under the load in which this held the clocks back.",
-    ("reason",),
-    better="lower",
-)
 COOL = 5.0  # degrees that a core has left when it is not the reason
-METRICS = (FLOPS, DECAY, DEGREES, CLOCK, POWER, THROTTLED)
 
 
 def run(params: SustainedParams, world: World) -> Iterator[Fact]:
     looks: list[Gpu] = []
-    decay = 0.0
+    decay = variation = 0.0
 
     def told(data: Mapping[str, Json]) -> Iterator[Fact]:
-        rates = data["rates"]
-        if isinstance(rates, list):
-            speeds = [f"{float(str(rate)):.4g}" for rate in rates]
-            yield Evidence("curve of the speed", f"FLOP/s, slice by slice: {', '.join(speeds)}")
+        told_rates = data["rates"]
+        if isinstance(told_rates, list):
+            rates = [float(str(rate)) for rate in told_rates]
+            yield Evidence(
+                "curve of the speed", f"FLOP/s, slice by slice: {', '.join(f'{rate:.4g}' for rate in rates)}"
+            )
+            yield rules.VARIATION(_variation(rates))
 
-    for fact in benchmark("sustained", params, world, (FLOPS, DECAY), told):
+    for fact in benchmark("sustained", params, world, (rules.FLOPS, rules.DECAY), told):
         yield fact
         if isinstance(fact, Progress) and fact.done:  # at 0 the load is too young
             looks.extend(_loaded(params, world))
-        elif isinstance(fact, Measurement) and fact.metric == DECAY.name:
+        elif isinstance(fact, Measurement) and fact.metric == rules.DECAY.name:
             decay = fact.value
+        elif isinstance(fact, Measurement) and fact.metric == rules.VARIATION.name:
+            variation = fact.value
     yield from _curves(looks)
     held = _held(looks)
     for reason, share in held.items():
-        yield THROTTLED(share, reason=reason)
-    yield from _judged(params, looks, held, decay)
+        yield rules.THROTTLED(share, reason=reason)
+    yield from _judged(params, looks, held, decay, variation)
+
+
+def _variation(rates: Sequence[float]) -> float:
+    """Standard deviation around a straight line, by the mean: a steady loss is another matter, which `decay_ratio` tells."""
+    slope, start = statistics.linear_regression(range(len(rates)), rates)
+    off = (rate - start - slope * at for at, rate in enumerate(rates))
+    return round(math.sqrt(statistics.fmean(one * one for one in off)) / statistics.fmean(rates), 6)
 
 
 def _loaded(params: SustainedParams, world: World) -> Iterator[Gpu]:
@@ -93,9 +87,9 @@ def _loaded(params: SustainedParams, world: World) -> Iterator[Gpu]:
 def _curves(looks: Sequence[Gpu]) -> Iterator[Fact]:
     """Medians by quarter; the whole curves for people."""
     for metric, values in (
-        (DEGREES, [gpu.temperature for gpu in looks]),
-        (CLOCK, [gpu.clocks.get("sm") for gpu in looks]),
-        (POWER, [gpu.power for gpu in looks]),
+        (rules.DEGREES, [gpu.temperature for gpu in looks]),
+        (rules.CLOCK, [gpu.clocks.get("sm") for gpu in looks]),
+        (rules.POWER, [gpu.power for gpu in looks]),
     ):
         known = [value for value in values if value is not None]
         for quarter in range(4 if len(known) >= 4 else 0):
@@ -113,18 +107,24 @@ def _held(looks: Sequence[Gpu]) -> dict[str, float]:
 
 
 def _judged(
-    params: SustainedParams, looks: Sequence[Gpu], held: Mapping[str, float], decay: float
+    params: SustainedParams, looks: Sequence[Gpu], held: Mapping[str, float], decay: float, variation: float
 ) -> Iterator[Finding]:
     uuid = looks[0].uuid if looks else ""
     active = (
         ", ".join(f"{name} {share:.0%}" for name, share in held.items() if share) or "nothing that the driver tells"
     )
     if decay > params.maximum_decay:
-        yield SLOWER(f"{decay:.1%} slower in the last quarter than in the first; held back by {active}", subject=uuid)
-    hot = [gpu for gpu in looks if any((gpu.throttle or {}).get(name) for name in THERMAL)]
+        yield rules.SLOWER(
+            f"{decay:.1%} slower in the last quarter than in the first; held back by {active}", subject=uuid
+        )
+    if variation > params.maximum_variation:
+        yield rules.UNSTEADY(f"it varied by {variation:.1%} around its trend; held back by {active}", subject=uuid)
+    hot = [gpu for gpu in looks if any((gpu.throttle or {}).get(name) for name in rules.THERMAL)]
     if hot:
         margins = [gpu.temperature_margin for gpu in hot if gpu.temperature_margin is not None]
-        yield HOT(f"in {len(hot)} of {len(looks)} looks heat held the clocks back; {_where(margins)}", subject=uuid)
+        yield rules.HOT(
+            f"in {len(hot)} of {len(looks)} looks heat held the clocks back; {_where(margins)}", subject=uuid
+        )
 
 
 def _where(margins: Sequence[float]) -> str:
@@ -139,8 +139,8 @@ PROBE = Probe(
     "sustained",
     SustainedParams,
     run,
-    metrics=METRICS,
-    rules=(SLOWER, HOT),
+    metrics=rules.METRICS,
+    rules=rules.RULES,
     every="24h",
     timeout="10m",
     needs=Needs(lane="gpu", idle=True, seconds=75),
