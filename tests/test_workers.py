@@ -45,9 +45,6 @@ from probes.world.gpus import Gpu, Gpus
 
 HOSTILE = Path(__file__).parent / "workers"
 OURS = Interpreter("ours", sys.executable)
-PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.9.*/bin/python")) + sorted(
-    Path.home().glob(".pyenv/versions/3.[1-9][0-9].*/bin/python")
-)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
 
@@ -497,16 +494,6 @@ def test_a_venv_is_started_by_its_symlink(tmp_path: Path) -> None:
 def test_a_missing_worker_is_our_error(launcher: Launcher) -> None:
     with pytest.raises(ValueError, match="there is no worker"):
         next(launcher.rows("nobody", {}, token=Token(5)))
-
-
-@pytest.mark.parametrize("python", PYTHONS, ids=lambda p: p.parent.parent.name)
-def test_kit_runs_under_every_python_we_promise(python: Path, tmp_path: Path) -> None:
-    launcher = Launcher(lambda: (Interpreter("p", str(python)),), scratch=str(tmp_path), folder=HOSTILE)
-    rows = rows_of(launcher, "honest")
-    assert rows[0].data["python"] == python.parent.parent.name
-    assert rows[-1].kind == "end"
-    packages = Launcher(lambda: (Interpreter("p", str(python)),), scratch=str(tmp_path))
-    assert "pip" in data_of(rows_of(packages, "packages"))["packages"]
 
 
 # ------------------------------------------------------------------ kit.py by itself
