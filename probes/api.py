@@ -30,7 +30,7 @@ from probes.facts import (
     Severity,
 )
 from probes.measuring import BenchmarkParams, benchmark, card_of, cards_of, energy_of, facts_of
-from probes.params import Bytes, Duration, P, Params, Regex, Secret, parse_duration
+from probes.params import Bytes, Duration, P, Params, PatientRegex, Regex, Secret, parse_duration
 from probes.rules import HOUSE_RULES
 from probes.stops import Aborted, Blind, Deferred, NotApplicable, Skipped, SubjectFailed
 from probes.world import MIB, World
@@ -64,6 +64,7 @@ __all__ = [
     "NotApplicable",
     "P",
     "Params",
+    "PatientRegex",
     "Probe",
     "Progress",
     "Regex",

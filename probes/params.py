@@ -13,6 +13,7 @@ UNITS |= {f"{p}B": 1000**n for n, p in enumerate("MGT", start=2)} | {
 }
 UNITS["KB"] = 1000
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*,\}|.", re.DOTALL)  # of a pattern
 MAX_DIGITS = 30  # more is no size or time that exists, and 400 digits are infinite as a float
 SIZE_PATTERN = r"[0-9]+(\.[0-9]+)? ?([kKMGT]i?B|B)?"
 DURATION_PATTERN = r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+"
@@ -40,6 +41,24 @@ def _seconds(value: object) -> float:
     return float(value) if isinstance(value, float) else parse_duration(value)
 
 
+def _patient(pattern: str) -> str:
+    """Refuse what takes exponential time: a group repeated without bound around a repetition or a choice.
+
+    A match cannot be interrupted, and holds up every other thread. https://www.regular-expressions.info/catastrophic.html
+    """
+    groups, closed = [False], False
+    for piece in PIECE.findall(pattern):
+        endless = piece in ("*", "+") or piece.endswith(",}")
+        if endless and closed:
+            raise ValueError("a repeated group holds a repetition or a choice, and could take for ever; write it flat")
+        closed = piece == ")" and len(groups) > 1 and groups.pop()
+        if piece == "(":
+            groups.append(False)
+        elif endless or closed or piece == "|":
+            groups[-1] = True
+    return pattern
+
+
 def _compiles(pattern: str) -> str:
     try:
         re.compile(pattern)
@@ -61,6 +80,7 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{DURATION_PATTERN}$"}),
 ]
 Regex = Annotated[str, AfterValidator(_compiles), WithJsonSchema({"type": "string", "format": "regex"})]
+PatientRegex = Annotated[Regex, AfterValidator(_patient)]  # for what is searched in the exporter itself
 Secret = SecretStr
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -75,7 +76,12 @@ def test_a_span_that_makes_no_sense_is_told_at_its_key(text, why):
 
 
 def test_the_gate_says_what_is_wrong_with_it():
-    section = {"timezone": "Mars/Olympus", "lock": "x", "busy": [{"url": "ftp://x"}, {"url": "http://x/"}]}
+    section: dict[str, Any] = {
+        "timezone": "Mars/Olympus",
+        "lock": "x",
+        "busy": [{"url": "ftp://x"}, {"url": "http://x/"}],
+    }
+    section["busy"] += [{"url": "http://x/", "regex": "(a+)+b"}]  # which would hold up everything else
     with pytest.raises(ConfigError) as caught:
         configured({"gate": section, "checks": []}, {})
     said = str(caught.value)
@@ -86,6 +92,7 @@ def test_the_gate_says_what_is_wrong_with_it():
     )
     assert "gate.busy[0].url: a URL starts with http:// or https://" in said
     assert "gate.busy[1]: expected either json_path or regex" in said
+    assert "gate.busy[2].regex: a repeated group holds a repetition" in said
 
 
 CLOCK = st.integers(0, 23 * 60 + 59).map(lambda m: f"{m // 60:02}:{m % 60:02}")

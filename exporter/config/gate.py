@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from exporter.config.entries import Entry
 from exporter.quiet_hours import PATTERN, QuietHours, parse
-from probes.api import Regex
+from probes.api import PatientRegex
 from probes.world.http import checked_url
 
 
@@ -45,7 +45,7 @@ class BusyQuestion(Entry):
         default=None,
         description="Keys and indexes joined by dots. Busy unless it leads to [], {}, 0, false, null or an empty text.",
     )
-    regex: Regex | None = Field(default=None, description="Busy when the answer's body holds it.")
+    regex: PatientRegex | None = Field(default=None, description="Busy when the answer's body holds it.")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> BusyQuestion:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import AfterValidator
-
-from probes.api import Regex, Rule
+from probes.api import Rule
 
 LINE = 2048  # characters of a line that are searched: what a pattern can cost grows faster than the line
 EXCERPT = 200  # characters of a line that are shown
@@ -21,28 +18,6 @@ SECRET = re.compile(
     r"|\b(?:hf_|sk-|r8_|gh[opsur]_|github_pat_|glpat-|xox[abprs]-|AKIA|AIza|eyJ)[\w.-]{6,}"
     r"|\b(?=[A-Za-z_+=-]*[0-9])[\w+=-]{32,}"
 )
-PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*,\}|.", re.DOTALL)
-
-
-def _patient(pattern: str) -> str:
-    """Refuse what takes exponential time: a group repeated without bound around a repetition or a choice.
-
-    A match cannot be interrupted, and holds up every other thread. https://www.regular-expressions.info/catastrophic.html
-    """
-    groups, closed = [False], False
-    for piece in PIECE.findall(pattern):
-        endless = piece in ("*", "+") or piece.endswith(",}")
-        if endless and closed:
-            raise ValueError("a repeated group holds a repetition or a choice, and could take for ever; write it flat")
-        closed = piece == ")" and len(groups) > 1 and groups.pop()
-        if piece == "(":
-            groups.append(False)
-        elif endless or closed or piece == "|":
-            groups[-1] = True
-    return pattern
-
-
-Pattern = Annotated[Regex, AfterValidator(_patient)]
 
 
 @dataclass(frozen=True, slots=True)

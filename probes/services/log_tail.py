@@ -18,13 +18,14 @@ from probes.api import (
     Json,
     Metric,
     Params,
+    PatientRegex,
     Probe,
     Remember,
     Rule,
     World,
     recorded,
 )
-from probes.services.log_patterns import KNOWN, LINE, MATCH, Pattern, Signature, excerpt, signatures
+from probes.services.log_patterns import KNOWN, LINE, MATCH, Signature, excerpt, signatures
 from probes.services.log_place import Place, end_of, follow
 
 SHOWN = 3  # lines of each class that become evidence of a run
@@ -34,7 +35,7 @@ Class = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 class LogTailParams(Params):
     path: str = Field(description="The log, like `~/ComfyUI/user/comfyui.log`.")
-    patterns: dict[Class, Pattern] = Field(
+    patterns: dict[Class, PatientRegex] = Field(
         default_factory=dict,
         max_length=50,
         description="Regular expressions to search each line for, by class; named groups are shown in the finding.",
