@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from exporter.baseline import NOTHING, Past, of_series, quantile
 from exporter.comparison import compare, findings, series_name
-from exporter.result import SEVERITY_OUTCOME, Latest, Quantile, Result, Target, worst
+from exporter.result import SEVERITY_OUTCOME, Latest, Outcome, Quantile, Result, Target, worst
 from exporter.units import human
 from probes.api import Finding, Measurement
 from probes.rules import TARGET_MISSED
@@ -62,8 +62,8 @@ def _held(result: Result, targets: Sequence[Target], past: Past) -> Result:
         return result
     if any(target.quantile is not None for target in targets):
         result = replace(result, quantiles=tuple(_quantiles(result, targets, past)))
-    # a run that failed already told why it has no value; one that did not must not pass for want of one
-    closed = result.outcome != "failed"
+    # a run that failed, or does not apply here, told already why it has no value; another must not pass for want of one
+    closed = result.outcome not in ("failed", "skipped")
     missed = tuple(_finding(v) for v in verdicts(result, targets) if not v.met and (v.measurement or closed))
     return _with(result, missed)
 
@@ -110,7 +110,8 @@ def _anew(result: Result, targets: Sequence[Target], past: Past) -> Result:
     if not result.measured:
         return result
     kept = tuple(f for f in result.findings if f.rule != TARGET_MISSED.name)
-    bare = replace(result, findings=kept, outcome=worst(*(SEVERITY_OUTCOME[f.severity] for f in kept)))
+    first: Outcome = "skipped" if result.skip else "ok"
+    bare = replace(result, findings=kept, outcome=worst(first, *(SEVERITY_OUTCOME[f.severity] for f in kept)))
     return _held(bare, targets, past.before(result.started))
 
 

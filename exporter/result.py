@@ -143,8 +143,9 @@ class Result:
 
     @property
     def measured(self) -> bool:
-        """Did this run learn something about the subject?"""
-        return self.outcome in MEASURED
+        """Did this run learn something about the subject? Also one whose question applied to a part of this machine only."""
+        in_part = self.skip is not None and self.skip[0] == "not_applicable" and bool(self.measurements)
+        return self.outcome in MEASURED or in_part
 
     @property
     def deferred(self) -> bool:

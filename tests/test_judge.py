@@ -68,6 +68,19 @@ def test_skipped_and_broken_runs_are_nobodys_verdict(outcome):
     assert judge(run, [Target("speed_bytes_per_second", at_least=5)]) is run
 
 
+def test_what_does_not_apply_here_misses_no_target_and_what_was_measured_stands():
+    target = Target("speed_bytes_per_second", at_least=5, labels={"path": "/c"})
+    run = result(outcome="skipped", skip=("not_applicable", "unsupported"), measurements=TWO)
+    assert run.measured
+    assert judge(run, [target]) is run
+    assert judged_anew(Latest.first(run), [target]).measured == run
+    low = Target("speed_bytes_per_second", at_least=5)
+    assert judge(run, [low]).outcome == "degraded", "what it did measure is held against its targets"
+    assert not result(outcome="skipped", skip=("not_applicable", "unsupported"), measurements=()).measured
+    assert not result(outcome="skipped", skip=("blind", "no_torch"), measurements=TWO).measured
+    assert not result(outcome="skipped", skip=("deferred", "gpu_busy"), measurements=TWO).measured
+
+
 def test_a_worse_outcome_stays():
     assert (
         judge(result(outcome="failed", measurements=TWO), [Target("speed_bytes_per_second", at_least=5)]).outcome
