@@ -103,11 +103,11 @@ def history(mine: str) -> list[Panel]:
 def regressions(of_check: str, to_check: dashboard.DashboardLink, to_host: dashboard.DashboardLink) -> Panel:
     """What is worse than its own past now, for the overview."""
     regressed = f'gpucanary_verdict_info{{{of_check},verdict="regressed"}}'
-    deviation = f"abs(gpucanary_baseline_deviation_ratio{{{of_check}}}) and ignoring (verdict) {regressed}"
+    shift = f"abs(gpucanary_baseline_shift_ratio{{{of_check}}}) and ignoring (verdict) {regressed}"
     return table(
         "Worse than their own past",
-        "Which benchmarks regressed, and by how much? Against the median of their own comparable runs.",
-        (Query(with_board(told(f"({deviation})"))),),
+        "Which benchmarks regressed, and by how much? The newest runs against the median of those before.",
+        (Query(with_board(told(f"({shift})"))),),
         (
             Column("instance", "Instance", links=(to_host,)),
             Column("check", "Check", links=(to_check,)),

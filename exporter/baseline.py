@@ -17,7 +17,7 @@ NORMAL = 1.4826  # of a normal distribution, standard deviation = 1.4826 MAD
 
 THROTTLED = re.compile(r"throttled by ([a-z_]+(?:, [a-z_]+)*)")  # of the evidence; exporter/world/load.py
 RESIDENTS = re.compile(r"residents: (?!none$)(.+)$")  # of the evidence; exporter/world/watch.py
-DETAILS = re.compile(r" \([^)]*\)")
+DETAILS = re.compile(r" \([^)]*\)| and [0-9]+ more$")
 VERDICTS = frozenset(rule.name for rule in (TARGET_MISSED, BELOW_EXPECTED, REGRESSED, IMPROVED, CONDITIONS_CHANGED))
 
 Key = tuple[str, tuple[tuple[str, str], ...]]  # short name of the metric, labels
@@ -141,7 +141,8 @@ def strains(result: Result) -> list[str]:
     """What was seen in a run that may have slowed it down: throttling, other processes, findings of the probe."""
     seen = THROTTLED.search(result.evidence.get("card under load", ""))
     found = [f"throttled by {reason}" for reason in seen[1].split(", ") if reason != "nothing"] if seen else []
-    beside = RESIDENTS.search(result.evidence.get("idle gate", ""))
-    found += [f"beside {DETAILS.sub('', beside[1])}"] if beside else []  # a pid or a size would make each run unusual
     found += [f.rule for f in result.findings if f.severity != "info" and f.rule not in VERDICTS]
+    beside = RESIDENTS.search(result.evidence.get("idle gate", ""))
+    # by name, each alone: a pid, a size or another order would make each run unusual, and one newcomer all of them
+    found += [f"beside {name}" for name in DETAILS.sub("", beside[1]).split(", ")] if beside else []
     return list(dict.fromkeys(found))

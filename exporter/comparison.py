@@ -18,7 +18,8 @@ from probes.api import Finding, Measurement
 from probes.facts import Better
 from probes.rules import CONDITIONS_CHANGED, IMPROVED, REGRESSED
 
-MENTIONED = 4  # causes and components that a finding names
+MENTIONED = 4  # components, and causes beside them, that a finding names
+LIKELY = ("power_limit", "pcie_link", "driver")  # the components that explain most, told first
 TEXT = 80  # characters of each
 # By unit: a smaller shift is nobody's business, also from nearly nothing.
 FLOORS = {"_ratio": 0.02, "_celsius": 5.0, "_bytes": 2.0**20}
@@ -46,12 +47,14 @@ class Before:
         if not self.previous:
             return []
         pairs = differences(self.previous[-1].conditions, result.conditions).items()
-        return [f"{name} {old} -> {new}"[:TEXT] for name, (old, new) in sorted(pairs)]
+        named = sorted(pairs, key=lambda pair: (LIKELY.index(pair[0]) if pair[0] in LIKELY else len(LIKELY), pair[0]))
+        return [f"{name} {old} -> {new}"[:TEXT] for name, (old, new) in named[:MENTIONED]]
 
     def unusual(self, result: Result) -> list[str]:
         """What was seen in this run and in less than half of those before: most cards reach their power cap in every run."""
         runs = self.previous or [run for run in self.alike if not run.worse] or self.alike
-        return [s[:TEXT] for s in strains(result) if 2 * sum(s in run.strains for run in runs) < len(runs)]
+        seen = [s[:TEXT] for s in strains(result) if 2 * sum(s in run.strains for run in runs) < len(runs)]
+        return seen[:MENTIONED]
 
 
 def compare(result: Result, past: Past) -> tuple[Comparison, ...]:
@@ -76,7 +79,7 @@ def _compare(result: Result, m: Measurement, better: Better, before: Before) -> 
         shift = detectors.against(usual, values, floor)
     base = baseline(usual)
     state = _state(shift, better, "new_conditions" if changed else "ok")
-    cause = "; ".join((changed + before.unusual(result))[:MENTIONED]) if shift else ""
+    cause = "; ".join(changed + before.unusual(result)) if shift else ""
     return Comparison(*key, state, base.runs, base.median, base.mad, _deviation(m.value, base), shift, cause)
 
 
@@ -92,9 +95,7 @@ def findings(result: Result, past: Past) -> Iterator[Finding]:
             yield rule(f"{value}; the newest runs are {away}; {cause}", series_name(c.metric, dict(c.labels)))
     changed = Before.of(result, past).changed(result) if result.comparisons else []
     if changed and any(c.median is not None for c in result.comparisons):
-        yield CONDITIONS_CHANGED(
-            f"{'; '.join(changed[:MENTIONED])}; held against the runs before until there are enough"
-        )
+        yield CONDITIONS_CHANGED(f"{'; '.join(changed)}; held against the runs before until there are enough")
 
 
 def floor_of(metric: str) -> float:

@@ -41,6 +41,7 @@ BASELINES = {
     "mad": "Median absolute deviation of those runs from their median.",
     "runs": "How many runs those are; without a median there are too few.",
     "deviation_ratio": "How far the newest value is from that median, in parts of it; negative below.",
+    "shift_ratio": "How far the newest values are from it together, which is what the verdict says; 0 where that is chance.",
 }
 VERDICT = "Verdict on the newest run against the check's own past: the label says which. Absent where none is made."
 EXPECTED = {
@@ -216,9 +217,13 @@ class CheckSeries:
 
 def _compared(measured: Result) -> Iterator[Family]:
     """The newest run against the check's own past (exporter/comparison.py)."""
-    shown = measured.comparisons[:COMPARED_LIMIT]
+    shown = measured.comparisons
+    if len(shown) > COMPARED_LIMIT:  # an alert must see what regressed
+        shown = tuple(sorted(shown, key=lambda c: c.state != "regressed"))[:COMPARED_LIMIT]
     for name, about in BASELINES.items():
-        numbers = [(c, getattr(c, name.removesuffix("_ratio"))) for c in shown]
+        numbers = [
+            (c, getattr(c, name.removesuffix("_ratio"))) for c in shown if c.median is not None or name == "runs"
+        ]
         known = [
             (("", (("metric", c.metric), *c.labels)), float(number)) for c, number in numbers if number is not None
         ]

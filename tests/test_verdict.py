@@ -196,11 +196,32 @@ def test_a_cause_is_what_the_slow_run_saw_and_its_past_did_not():
     assert strains(slow[0]) == [
         "throttled by power_cap",
         "throttled by sw_thermal",
-        "beside python, Xorg",
         "benchmark-not-on-card",
+        "beside python",
+        "beside Xorg",
     ]
     judged = judge(slow[2], [], past(*steady(20, evidence=calm), *slow[:2]))
-    assert judged.comparisons[0].cause == "throttled by sw_thermal; beside python, Xorg; benchmark-not-on-card"
+    assert judged.comparisons[0].cause == ("throttled by sw_thermal; benchmark-not-on-card; beside python; beside Xorg")
+
+
+def test_a_newcomer_on_the_card_is_named_without_those_who_are_always_there():
+    def beside(*names: str) -> dict[str, str]:
+        told = ", ".join(f"{name} (pid {n}, 10 MiB)" for n, name in enumerate(names))
+        return {"idle gate": f"gate=strong, residents: {told} and 3 more"}
+
+    usual = [*steady(10, evidence=beside("Xorg", "firefox")), *steady(10, evidence=beside("firefox", "Xorg"), begin=10)]
+    slow = [run(80.0, 30 + n, evidence=beside("firefox", "ollama", "Xorg")) for n in range(3)]
+    assert judge(slow[2], [], past(*usual, *slow[:2])).comparisons[0].cause == "beside ollama"
+
+
+def test_an_upgrade_of_everything_does_not_hide_what_the_card_suffered_from():
+    before = dict.fromkeys(("cuda", "driver", "executable", "pcie_link", "power_limit", "python", "torch"), "1")
+    hot = {"card under load": CALM.replace("power_cap", "hw_thermal")}
+    now = dict.fromkeys(before, "2")
+    judged = judge(run(60.0, 99, now, evidence=hot), [], past(*steady(20, conditions=before), run(60.0, 98, now)))
+    assert judged.comparisons[0].cause == (
+        "power_limit 1 -> 2; pcie_link 1 -> 2; driver 1 -> 2; cuda 1 -> 2; throttled by hw_thermal"
+    )
 
 
 def test_a_quiet_card_strains_nobody():
@@ -213,7 +234,7 @@ def test_every_component_that_changed_is_named():
     before = {"driver": "570.86.15", "torch": "2.9.1", "power_limit": "450 W", "pcie_link": "gen 4 x16"}
     judged = judge(run(60.0, 99, now), [], past(*steady(20, conditions=before), run(60.0, 98, now)))
     assert judged.comparisons[0].cause == (
-        "driver 570.86.15 -> 575.51.03; pcie_link gen 4 x16 -> gen 1 x4; power_limit 450 W -> 300 W; torch 2.9.1 -> 2.10.0"
+        "power_limit 450 W -> 300 W; pcie_link gen 4 x16 -> gen 1 x4; driver 570.86.15 -> 575.51.03; torch 2.9.1 -> 2.10.0"
     )
 
 
@@ -401,6 +422,7 @@ def test_the_verdict_is_on_metrics_with_its_baseline():
     assert shown["gpucanary_baseline_runs"] == [(labels, 18.0)]
     assert shown["gpucanary_baseline_median"][0][1] == pytest.approx(100, rel=0.01)
     assert shown["gpucanary_baseline_deviation_ratio"][0][1] == pytest.approx(-0.01, abs=0.003)
+    assert shown["gpucanary_baseline_shift_ratio"] == [(labels, 0.0)]
     quiet = {row["rule"]: value for row, value in shown["gpucanary_finding"]}
     assert (quiet["regressed"], quiet["improved"], quiet["conditions-changed"]) == (0.0, 0.0, 0.0)
 
@@ -409,7 +431,14 @@ def test_without_a_baseline_there_is_no_median_and_never_a_zero():
     shown = families(judge(run(99.0, 30), [], past(*steady(3))))
     assert shown["gpucanary_verdict_info"][0][0]["verdict"] == "too_few_runs"
     assert shown["gpucanary_baseline_runs"][0][1] == 3.0
-    assert not {"gpucanary_baseline_median", "gpucanary_baseline_deviation_ratio"} & shown.keys()
+    assert {name for name in shown if name.startswith("gpucanary_baseline_")} == {"gpucanary_baseline_runs"}
+
+
+def test_one_run_that_is_as_before_does_not_hide_how_large_the_regression_is():
+    shown = families(lived(*noisy(30, spread=0.005), *noisy(20, 85.0, 0.005), 100.0)[-1])
+    assert shown["gpucanary_verdict_info"][0][0]["verdict"] == "regressed"
+    assert shown["gpucanary_baseline_deviation_ratio"][0][1] == pytest.approx(0.0, abs=0.01)
+    assert shown["gpucanary_baseline_shift_ratio"][0][1] == pytest.approx(-0.15, abs=0.01)
 
 
 def test_a_check_of_very_many_series_says_that_not_all_baselines_are_shown():
@@ -417,6 +446,13 @@ def test_a_check_of_very_many_series_says_that_not_all_baselines_are_shown():
     judged = judge(replace(run(1.0), measurements=many), [], Past((), BETTER))
     shown = families(judged)
     assert len(shown["gpucanary_verdict_info"]) == COMPARED_LIMIT
+    worse = replace(judged, comparisons=(*judged.comparisons[:-1], replace(judged.comparisons[-1], state="regressed")))
+    (first, *others) = families(worse)["gpucanary_verdict_info"]
+    assert (first[0]["dtype"], first[0]["verdict"], len(others)) == (
+        f"t{COMPARED_LIMIT}",
+        "regressed",
+        COMPARED_LIMIT - 1,
+    )
     assert {"rule": "series-dropped", "severity": "warning", "subject": ""} in [
         r for r, _ in shown["gpucanary_finding"]
     ]
