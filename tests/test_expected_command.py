@@ -13,7 +13,7 @@ from exporter.expected import UNITS, held, table
 from exporter.history import History
 from exporter.result import Latest, Result
 from probes.api import Measurement
-from tests.nvml import UUIDS, Stub, build_stub
+from tests.nvml import DRIVER_NOT_LOADED, GPU_IS_LOST, UUIDS, Stub, build_stub
 from tests.test_cli import gpu_canary, here, written
 
 CONFIG = """\
@@ -150,10 +150,25 @@ def test_what_holds_this_very_card_back_is_told_before_anything_is_measured(
 def test_a_card_in_slices_and_a_lost_one_have_no_expected_value(tmp_path: Path) -> None:
     stub = stub_of(tmp_path, name="NVIDIA A100-SXM4-80GB", memory_total=80 * 10**9, mig=1)
     _, out, _ = gpu_canary(tmp_path, "expected", **stub.env())
-    assert out.startswith("NVIDIA A100-SXM4-80GB: MIG cuts it into slices, and no expected value\n")
+    assert out.startswith("NVIDIA A100-SXM4-80GB: MIG cuts it into slices, which have no expected value\n")
     stub.set({"gpu0.mig": 0})
     _, out, _ = gpu_canary(tmp_path, "expected", **stub.env())
     assert out.startswith("A100 80GB SXM: 80 GB, 400 W")
+    stub.set({"gpu0.err.nvmlDeviceGetName": GPU_IS_LOST})
+    _, out, _ = gpu_canary(tmp_path, "expected", **stub.env())
+    assert out.startswith("card 0 (gpu_is_lost): no expected value\n")
+
+
+@pytest.mark.nvml
+def test_a_driver_that_does_not_answer_is_told_and_is_not_no_card(tmp_path: Path) -> None:
+    stub = stub_of(tmp_path)
+    stub.set({"err.nvmlInitWithFlags": DRIVER_NOT_LOADED})
+    code, out, err = gpu_canary(tmp_path, "expected", **stub.env())
+    assert (code, err) == (
+        0,
+        "gpu-canary: the driver says driver_not_loaded: `gpu-canary run gpu_driver` says what to do\n",
+    )
+    assert "GeForce RTX 4090" in out  # the table all the same
 
 
 @pytest.mark.nvml

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -86,12 +86,15 @@ def _here(args: argparse.Namespace, console: Console, known: Table) -> list[Subj
     try:
         config = flags.wanted(args, registry.load(), machine)
         console.redact.learn(config.secrets)
-        cards: Sequence[Gpu] = machine.doors.gpus.look(Token(LOOK)).gpus
+        seen = machine.doors.gpus.look(Token(LOOK))
     except (Skipped, SubjectFailed) as stop:
         console.trouble(f"the cards of this machine cannot be asked: {stop}")
         return []
     finally:
         machine.close()
+    if seen.error or (seen.nvidia and not seen.gpus):
+        told = f"the driver says {seen.error}" if seen.error else "a card is on the PCI bus, and no driver tells of it"
+        console.trouble(f"{told}: `gpu-canary run gpu_driver` says what to do")
     newest = dict(_newest(config))
     figures = {
         dict(m.labels).get("figure", ""): m.value
@@ -102,13 +105,13 @@ def _here(args: argparse.Namespace, console: Console, known: Table) -> list[Subj
     return [
         # A slice of a card is not the card, and one that the driver lost tells no name.
         Subject(
-            gpu.name or gpu.uuid,
+            gpu.name or f"card {gpu.index} ({gpu.error or 'without a name'})",
             None if gpu.mig else known.card(gpu.name, gpu.memory_total),
             gpu,
             tuple(_reached(newest, gpu)),
             figures,
         )
-        for gpu in cards
+        for gpu in seen.gpus
     ]
 
 
@@ -144,7 +147,7 @@ def _shown(kind: Kind, value: Value | None) -> str:
 def _tell(subject: Subject, known: Table, console: Console) -> None:
     card = subject.card
     if card is None:
-        why = "MIG cuts it into slices, and " if subject.gpu and subject.gpu.mig else ""
+        why = "MIG cuts it into slices, which have " if subject.gpu and subject.gpu.mig else ""
         console.line(f"{subject.name}: {why}no expected value", style="warning")
         console.line("its benchmarks are judged by their own past and by targets alone", indent=2)
         return
