@@ -119,6 +119,6 @@ PROBE = Probe(
     rules=(INACCURATE,),
     every="24h",
     timeout="10m",
-    needs=Needs(lane="gpu", idle=True),
+    needs=Needs(lane="gpu", idle=True, seconds=45),
     examples=recorded(__file__),
 )

@@ -134,6 +134,6 @@ PROBE = Probe(
     rules=(rules.KEPT, rules.UNDONE),
     every="24h",
     timeout="30m",
-    needs=Needs(lane="gpu"),  # not idle: the service's own work would end the run
+    needs=Needs(lane="gpu", seconds=300),  # not idle: the service's own work would end the run
     examples=recorded(__file__),
 )
