@@ -349,6 +349,14 @@ def test_a_card_gets_every_benchmark_that_needs_nothing_of_its_owner() -> None:
     assert set(benchmarks(with_cards(1))) == suite - {"disk_io", "model_load"}
 
 
+def test_what_the_recommended_optimisations_shall_save_is_a_target_of_every_card() -> None:
+    made = benchmarks(with_cards(2))
+    for name in ("optimisations", "optimisations:gpu1"):
+        (target,) = made[name].targets
+        assert (target.metric, target.at_least) == ("vram_reduction_ratio", 0.8)
+        assert target.labels == {"optimisation": "recommended"}
+
+
 def test_a_card_that_the_driver_does_not_count_gets_the_same_as_one() -> None:
     assert list(benchmarks(with_cards(0))) == list(benchmarks(with_cards(1)))
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from exporter import runner
+from exporter.exposition import Exposition
 from exporter.interpreters import Interpreter
+from exporter.judge import judge
+from exporter.result import Check, Latest, Target
+from exporter.world.token import Token
 from exporter.world.workers import WORKERS, Launcher
 from probes.api import GIB, Conditions, Fact, Finding, SubjectFailed
 from probes.benchmarks import optimisations
@@ -205,6 +211,35 @@ def test_what_saves_something_is_recommended_where_vram_is_short_and_only_there(
     assert list(advised(20 * GIB, enough="24GB")) == ["vae_tiling"]
     assert list(advised(20 * GIB, memory="8GiB")) == ["vae_tiling"], "as if the card had no more"
     assert advised(8 * GIB, saved=0.05) == {}, "a twentieth is not worth it"
+
+
+def test_the_target_of_the_recommended_set_is_judged_where_there_is_a_ratio_and_skipped_where_there_is_none() -> None:
+    target = Target("vram_reduction_ratio", at_least=0.8, labels={"optimisation": "recommended"})
+
+    def ended(example: int, share: float = 1.0) -> tuple[str, list[str], bool]:
+        world = copy.deepcopy(optimisations.PROBE.examples[example].world)
+        for row in world["workers"]["optimisations"]:  # type: ignore[index, call-overload]
+            if row.get("metric") == "vram_reduction_ratio":
+                row["value"] *= share
+        check = Check("optimisations", optimisations.PROBE, optimisations.PROBE.params(), 86400, 300, (target,))
+        result = judge(runner.run(check, RecordedWorld(world), Token(300)), check.targets)
+        shown = Exposition(dict, lambda: b"")
+        shown.update(check, Latest.first(result))
+        text = shown.plain().decode()
+        shown.close()
+        missed = [f.subject for f in result.findings if f.rule == "target-missed"]
+        return (
+            result.outcome,
+            missed,
+            'optimisation="recommended"' in text and "optimisations_peak_memory_bytes" in text,
+        )
+
+    assert ended(0) == ("ok", [], True)
+    subject = "vram_reduction_ratio{optimisation=recommended,device=cuda}"
+    assert ended(0, share=0.8) == ("degraded", [subject], True)
+    assert ended(2) == ("skipped", [], True), (
+        "the card cannot hold the unoptimised run: its bytes are there all the same"
+    )
 
 
 def test_each_optimisation_of_the_worker_has_its_advice_and_its_command() -> None:

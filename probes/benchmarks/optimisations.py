@@ -145,6 +145,6 @@ PROBE = Probe(
     rules=(*ADVICE.values(), NO_ROOM),
     every="24h",
     timeout="5m",
-    needs=Needs(lane="gpu", idle=True),
+    needs=Needs(lane="gpu", idle=True, seconds=25),
     examples=recorded(__file__),
 )
