@@ -91,6 +91,38 @@ print(json.dumps(float((work() - (z + h @ down.T * shifts[5])).abs().max())))
     assert worst < 1e-6
 
 
+@pytest.mark.torch
+def test_a_decode_is_what_a_double_reference_says() -> None:
+    worst, largest = inside(
+        "diffusion_step",
+        """
+work = decoder(torch, "cpu", torch.float32, 2, 3)
+names = dict(zip(work.__code__.co_freevars, (cell.cell_contents for cell in work.__closure__)))
+first, last, blocks, halves = (names[n] for n in ("first", "last", "blocks", "halves"))
+def convolve(x, weight):  # a sum over the 27 places of the kernel
+    around, (depth, height, width) = torch.nn.functional.pad(x, (1,) * 6), x.shape[2:]
+    places = ((a, b, c) for a in range(3) for b in range(3) for c in range(3))
+    return sum(torch.einsum("nihwd,oi->nohwd", around[:, :, a:a + depth, b:b + height, c:c + width],
+                            weight[:, :, a, b, c].double()) for a, b, c in places)
+def active(x):
+    y = x / ((x * x).sum(1, keepdim=True)).sqrt() * x.shape[1] ** 0.5
+    return y / (1 + (-y).exp())
+def doubled(x, axis):
+    return torch.repeat_interleave(x, 2, axis)
+x = convolve(names["latent"].double(), first)
+for level, half, time in zip(blocks, [*halves, None], (True, True, False, None)):
+    for one, two in level:
+        y = convolve(active(convolve(active(x), one)), two)
+        x = y if x.shape != y.shape else x + y
+    if half is not None:
+        x = convolve(doubled(doubled(doubled(x, 2) if time else x, 3), 4), half)
+expected = convolve(active(x), last)
+print(json.dumps([float((work().double() - expected).abs().max()), float(expected.abs().max())]))
+""",
+    )
+    assert worst < 1e-4 * largest
+
+
 def test_energy_is_the_mean_power_by_the_counter_times_the_seconds() -> None:
     labels = {"size": "480p", "device": "cuda"}
     rows = [

@@ -87,6 +87,32 @@ print(json.dumps(same))
     assert same == [True] * 4
 
 
+@pytest.mark.torch
+def test_a_copy_in_memory_copies_all_of_random_numbers() -> None:
+    same = inside(
+        "memory_copy",
+        """
+class Kit:
+    def torch(self, device): return torch, "cpu"
+    def fitting(self, classes, cpu): return 4096
+    def budget(self, params, cuda, cpu=2.0): return 1.0
+    def progress(self, *_): pass
+    def fact(self, metric, value, **_): told.append(value == 2 * 4096)
+    def seconds(self, copy, budget):
+        names = dict(zip(copy.__code__.co_freevars, (cell.cell_contents for cell in copy.__closure__)))
+        here, there = names["here"], names["there"]
+        there.zero_()
+        copy()
+        told.append(bool((here == there).all()) and bool(here.std() > 0) and here.data_ptr() != there.data_ptr())
+        return 1.0
+told = []
+bench(Kit(), {})
+print(json.dumps(told))
+""",
+    )
+    assert same == [True, True]
+
+
 def test_the_link_is_the_best_that_was_seen_while_copying() -> None:
     asleep, awake = {"pcie_generation": 1}, {"pcie_generation": 3, "pcie_width": 8}
     # The looks: which card; before the first copy's measurement, twice (card, link); before the second's, twice.
