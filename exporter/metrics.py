@@ -20,7 +20,7 @@ from probes.rules import BELOW_EXPECTED, CONDITIONS_CHANGED, IMPROVED, REGRESSED
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 HISTOGRAM_UP_TO = 300.0  # slower checks get no duration histogram: too few runs to fill one
 MEASURED_SERIES_LIMIT = 500
-COMPARED_LIMIT = 20  # series of a check that are shown with their baseline: five more series each
+COMPARED_LIMIT = 20  # series of a check that are shown with their baseline: six more series each
 SUBJECTS_LIMIT = 20
 COUNTED = ("counter", "events")
 
