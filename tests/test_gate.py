@@ -33,7 +33,7 @@ from exporter.world.real import Doors
 from exporter.world.token import Token
 from exporter.world.workers import Launcher
 from probes.api import Aborted, Fact, Needs, Probe, Rule, World, card_of, facts_of
-from probes.benchmarks import peer_copy
+from probes.benchmarks import peer_copy, vram_leak
 from probes.benchmarks.matmul import FLOPS, PROBE
 from probes.rules import WORKER_OUT_OF_MEMORY
 from tests.checks import check, eventually, quiet, result
@@ -658,6 +658,23 @@ def test_a_secret_in_the_question_is_not_in_the_answer(machine):
         )
     assert got.skip == ("deferred", "service_busy")
     assert "/queue?key=<redacted> says" in got.detail
+
+
+def test_a_check_that_has_a_service_work_waits_for_it_and_is_not_ended_by_that_work(machine, monkeypatch):
+    monkeypatch.setattr(gate_module, "ASK_EVERY", 0.1)
+    params = vram_leak.PROBE.params(process="main.py", command=("true",))
+    leak = Check("vram_leak", vram_leak.PROBE, params, 86400.0, 60.0)
+    body = [b'{"queue_running": []}']
+
+    def works() -> Result:
+        body[0] = b'{"queue_running": [1]}'
+        time.sleep(1)
+        return result("vram_leak")
+
+    with serving(lambda connection, request: ok(body[0])(connection, request)) as server:
+        machine.manners = asking(server, json_path="queue_running")
+        assert machine.ask(leak, works).measured
+        assert machine.ask(leak, works).skip == ("deferred", "service_busy")
 
 
 def test_a_service_that_begins_to_work_ends_the_run(machine, monkeypatch):

@@ -24,7 +24,6 @@ from probes.api import (
     Regex,
     SubjectFailed,
     World,
-    card_of,
     energy_of,
     recorded,
 )
@@ -84,12 +83,14 @@ def run(params: VramLeakParams, world: World) -> Iterator[Fact]:
 
 def _card(params: VramLeakParams, world: World) -> Gpu:
     """The card as it is. Deferred while somebody works: their memory comes and goes with ours."""
-    uuid = card_of(world, "cuda", params.gpu)
-    card = next((gpu for gpu in world.gpus().gpus if uuid and gpu.uuid == uuid), None)
+    seen = world.gpus()
+    card = next((gpu for gpu in seen.gpus if (params.gpu or "0") in (gpu.uuid, str(gpu.index))), None)
+    if card is None and (seen.gpus or params.gpu):
+        raise NotApplicable("no_device", f"this machine has no card {params.gpu or 0}")
+    if card is None and not seen.pci:
+        raise NotApplicable("no_gpu", "this machine has no GPU")
     if card is None:
-        raise Blind(
-            "no_source", "the driver tells nothing of this machine's card; `gpu-canary run gpu_driver` says why"
-        )
+        raise Blind("no_source", "the driver tells nothing of the card; `gpu-canary run gpu_driver` says why")
     if card.mig:
         raise NotApplicable("unsupported", "a divided card (MIG) does not tell whose memory it is")
     busy = max(card.utilization or 0.0, card.peaks.get("utilization", 0.0))
