@@ -39,7 +39,8 @@ BELOW_EXPECTED = Rule(
     "below-expected",
     "warning",
     "A benchmark reaches far less than cards of this model do.",
-    "1. The finding names what was seen in the same run: a lowered power limit, a lesser PCIe link, throttling.\n"
+    "1. The finding names what was seen in the same run: a lowered power limit, a lesser PCIe link, throttling. A slot that "
+    "has no more lanes is told to host_copy: `expected_lanes: 8` in its params.\n"
     "2. `nvidia-smi -q -d PERFORMANCE,POWER,CLOCK` under load shows what holds the card back.\n"
     "3. `gpu-canary expected` tells where the expected value comes from; if cards like yours never reach it, report that.",
 )
