@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 MOST = 50  # figures of one run that nobody declared; more would be a flood of series
-NAME = 60  # characters of such a name
+NAME = 120  # characters of such a name
 # label=value[UOM];warn;crit;min;max: https://www.monitoring-plugins.org/doc/guidelines.html#AEN197
 ITEM = re.compile(
     r"(?:'((?:[^']|'')+)'|([^\s='|]+))=(-?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?)([a-zA-Z%]*)(?=[;\s]|$)"

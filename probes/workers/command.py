@@ -14,7 +14,7 @@ from importlib import metadata
 
 KEPT = 1024 * 1024  # bytes of the head, and of the tail, of a stream or file; figures are looked for in these
 FIRST_LOOK, EVERY = 0.05, 1.0  # seconds until the first look at the processes, and at most between two
-ROWS, OWN = "gpu-canary-rows.jsonl", 30000  # where a program may write rows of its own, and how many characters count
+ROWS, OWN = "gpu-canary-rows.jsonl", 30000  # where a program may write rows, and how many characters of it count
 ESCAPES = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]")  # colours, and what else a terminal is told (ECMA-48, 5.4)
 SHOWN, NOT_FOUND, NOT_EXECUTABLE = 2000, 127, 126  # characters that are quoted; exit codes as shells have them
 
@@ -30,8 +30,9 @@ def bench(kit, params):
     for name, wanted in params["figures"].items():
         said = answer if file or wanted["json_path"] else text + "\n" + errors  # progress bars speak on stderr
         figures[name], missing[name] = figure(wanted, said)
-    quoted = {"head": text[:SHOWN], "last": (errors.strip() or text.strip())[-SHOWN:]}
-    kit.data(code=code, why=why, seconds=wall, peak_rss=peak, **quoted)
+    head = text if len(text) <= OWN else text[:OWN].rpartition(" ")[0]  # no number is cut in two
+    last = (errors.strip() or text.strip())[-SHOWN:]
+    kit.data(code=code, why=why, seconds=wall, peak_rss=peak, head=head, last=last)
     kit.data(figures=figures, missing=missing, rows=(read(rows) or "")[:OWN])
 
 
@@ -111,7 +112,6 @@ def read(path):
     """A file's head; None where there is none."""
     with suppress(OSError), open(path, "rb") as file:
         return plain(file.read(2 * KEPT))
-    return None
 
 
 def figure(wanted, text):
