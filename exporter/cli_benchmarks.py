@@ -19,10 +19,7 @@ def benchmark_commands(command: Command) -> None:
 
 def _of_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("name", nargs="*", metavar="NAME", help="a benchmark's check or probe; default: all there are")
-    devices = ("auto", "cuda", "cpu")
-    bench.add_argument(
-        "--device", choices=devices, metavar="DEVICE", help=f"{', '.join(devices)}; default: the check's"
-    )
+    bench.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda, or one card: cuda:1; default: the check's")
     bench.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each; their median is the value")
     compared = (
         "hold it against a file that --json wrote, or against the newest runs in history; a loss of a tenth is exit 1"

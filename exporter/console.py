@@ -103,8 +103,11 @@ class Console:
         self.note(f"gpu-canary: {text}")
 
     @contextmanager
-    def progress(self, title: str) -> Iterator[Callable[[float, float], None]]:
-        """A bar with ETA on stderr while a run reports how far it is; silent where stderr is no terminal."""
+    def progress(self, title: str, at_once: bool = False) -> Iterator[Callable[[float, float], None]]:
+        """A bar with ETA on stderr while a run reports how far it is; silent where stderr is no terminal.
+
+        at_once: also before the first report, for what takes its time to begin.
+        """
         rich = _rich(self._err)
         if rich is None:
             yield lambda done, total: None
@@ -119,6 +122,8 @@ class Console:
         )
         bar = Progress(*columns, console=rich, transient=True)
         task = bar.add_task(self._safe(title), total=None)
+        if at_once:
+            bar.start()
 
         def tell(done: float, total: float) -> None:
             bar.start()  # with the first report: a short run shows none

@@ -94,6 +94,12 @@ def test_progress_is_silent_where_nobody_watches() -> None:
     assert err.getvalue() == ""
 
 
+def test_what_takes_its_time_to_begin_shows_a_bar_before_its_first_report(wide: None) -> None:
+    err = Terminal()
+    with Console(out=Pipe(), err=err).progress("2 of 9: matmul", at_once=True):
+        assert "2 of 9: matmul" in err.getvalue()
+
+
 def test_progress_is_a_bar_where_somebody_does(wide: None) -> None:
     err = Terminal()
     with Console(out=Pipe(), err=err).progress("matmul [red]") as progress:

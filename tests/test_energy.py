@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from exporter.result import Check, Latest, Result
 from exporter.scores import scores, values_of
 from exporter.world.energy import Meter
 from exporter.world.gpus import GpuDoor, Places
+from exporter.world.load import Load
+from exporter.world.nvml import THROTTLE
 from exporter.world.token import Token
 from exporter.world.workers import Launcher
 from probes.api import Energy, Evidence, Measurement, Metric, SubjectFailed, facts_of
@@ -191,6 +195,25 @@ def test_a_run_on_the_processor_does_not_tell_the_energy_of_the_card_that_it_lef
     grown = {"gpu0.energy": BEGAN + 250_000}
     energy, evidence = told(launched("processor", UUIDS[0], meanwhile=lambda: stub.set(grown)))
     assert (energy, evidence) == ([], "")
+
+
+def test_a_long_run_keeps_numbers_alone_of_its_looks() -> None:
+    clocks, throttle = {"sm": 2.5e9, "memory": 1e10}, dict.fromkeys(THROTTLE, False)
+
+    def gpus() -> Gpus:
+        seen = card(1.0, 300.0)
+        return Gpus(True, gpus=(replace(seen, clocks=dict(clocks), throttle=dict(throttle), utilization=1.0),))
+
+    load = Load(gpus, "GPU-1")
+    tracemalloc.start()
+    for _ in range(5400):  # an hour and a half
+        load._next = 0.0
+        load.sample()
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 1024**2
+    assert "5400 samples" in str(load.evidence()["card under load"])
+    assert "memory clock 10000 to 10000 MHz" in str(load.evidence()["card under load"])
 
 
 # -- where it is seen -------------------------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from exporter import findings, flags, registry, selection, storage
 from exporter.commands.run import one, recording
@@ -16,13 +17,14 @@ from exporter.history import recall
 from exporter.machine import Machine
 from exporter.registry import Registry
 from exporter.result import Check, Result
-from exporter.scores import Before, Score, scores, values_of
+from exporter.scores import Before, Score, gone, ordered, scores, values_of
 from exporter.units import human
 from probes.api import HOUSE_RULES, Json
 
 FAMILY = "benchmarks"
 HEADS = ("CHECK", "SERIES", "VALUE", "EXPECTED", "RATIO", "BASELINE", "VERDICT", "CAUSE")
 NONE = "-"
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 
 
 def main(args: argparse.Namespace, console: Console) -> int:
@@ -34,7 +36,12 @@ def main(args: argparse.Namespace, console: Console) -> int:
         console.redact.learn(config.secrets)
         checks = selected(args.name, args.device, config, probes)
         before = _before(args.compare, checks, config)
-        results = _run(args, checks, config, machine, console)
+        results: list[list[Result]] = []
+        try:
+            _run(args, checks, results, config, machine, console)
+        except KeyboardInterrupt:
+            _told(checks, results, before, args, console)  # what minutes went into is not lost
+            raise
     finally:
         machine.close()
     return _told(checks, results, before, args, console)
@@ -45,29 +52,48 @@ def selected(names: Sequence[str], device: str | None, config: Config, probes: R
     known = [p.name for p in probes.probes.values() if p.family == FAMILY]
     configured = [check.name for check in config.checks if check.family == FAMILY]
     wanted = names or configured or sorted(known)
-    given: dict[str, Json] = {"device": device} if device else {}
     found: dict[str, Check] = {}
     for word in wanted:
         for check in selection.selected(word, {}, config, probes):
             if check.family != FAMILY:
                 raise Mistake(f"{word} is no benchmark; `gpu-canary run {word}` runs it; these are: {', '.join(known)}")
-            fits = given if "device" in type(check.params).model_fields else {}
-            found[check.name] = selection.laid(check, fits)
-    return tuple(found.values())
+            found[check.name] = check
+    return _on(device, tuple(found.values())) if device else tuple(found.values())
+
+
+def _on(device: str, checks: Sequence[Check]) -> tuple[Check, ...]:
+    """The same checks on that device, each question once: two cards' `matmul` are one on the processor, and one on a card."""
+    if not DEVICE.fullmatch(device):
+        raise Mistake(f"--device {device}: it is auto, cpu, cuda, or one card, like cuda:1")
+    kind, named, card = device.partition(":")
+    gpu = "" if card == "0" else card  # the first is what an empty name means
+    given: dict[str, Json] = {"device": kind, **({"gpu": gpu} if named or kind == "cpu" else {})}
+    chosen: dict[tuple[str, str], Check] = {}
+    for check in checks:
+        fields = type(check.params).model_fields
+        placed = selection.laid(check, {name: value for name, value in given.items() if name in fields})
+        question = (check.probe.name, placed.params.model_dump_json())
+        if question not in chosen or getattr(check.params, "gpu", "") == gpu:
+            chosen[question] = placed
+    return tuple(chosen.values())
 
 
 def _run(
-    args: argparse.Namespace, checks: Sequence[Check], config: Config, machine: Machine, console: Console
-) -> list[list[Result]]:
+    args: argparse.Namespace,
+    checks: Sequence[Check],
+    results: list[list[Result]],
+    config: Config,
+    machine: Machine,
+    console: Console,
+) -> None:
+    """All runs, check by check; `results` grows as they end."""
     with recording(args.record, config, tuple(checks)) as journal:
-        return [
-            [one(check, title, machine, config, journal, console) for title in _titles(check, args.repeat)]
-            for check in checks
-        ]
-
-
-def _titles(check: Check, repeat: int) -> list[str]:
-    return [f"{check.name} {number}/{repeat}" if repeat > 1 else check.name for number in range(1, repeat + 1)]
+        for at, check in enumerate(checks, 1):
+            results.append([])
+            for number in range(1, args.repeat + 1):
+                place = f"{at} of {len(checks)}: " if len(checks) > 1 else ""
+                again = f" {number}/{args.repeat}" if args.repeat > 1 else ""
+                results[-1].append(one(check, f"{place}{check.name}{again}", machine, config, journal, console))
 
 
 # -- what it is held against ------------------------------------------------------------------------------------------
@@ -83,19 +109,27 @@ def _before(compare: str | None, checks: Sequence[Check], config: Config) -> Bef
         if not known:
             raise Mistake(f"--compare last: {file} holds no run of these checks; `bench --record` adds this one")
         return known
+    saved = _saved(Path(compare))
+    if not {check for check, _ in saved} & {check.name for check in checks}:
+        raise Mistake(f"--compare {compare}: it holds no value of these checks; name those that it was written with")
+    return saved
+
+
+def _saved(file: Path) -> Before:
+    """What a file says that `bench --json` wrote; Mistake for any other."""
+    known = {}
     try:
-        entries: Any = json.loads(Path(compare).read_text(encoding="utf-8"))
-        return {
-            (score["check"], (score["metric"], tuple(score["labels"].items()))): float(score["value"])
-            for entry in entries
-            for score in entry["scores"]
-        }
+        for entry in json.loads(file.read_text(encoding="utf-8")):
+            for score in entry["scores"]:
+                series = ordered(str(score["metric"]), ((str(k), str(v)) for k, v in score["labels"].items()))
+                known[str(score["check"]), series] = value = float(score["value"])
+                if not math.isfinite(value):
+                    raise ValueError(f"{value} is no measurement")
     except OSError as error:
-        raise Mistake(
-            f"--compare {compare}: {error.strerror}; write it with `gpu-canary bench --json > FILE`"
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise Mistake(f"--compare {compare}: that is not what `gpu-canary bench --json` writes") from None
+        raise Mistake(f"--compare {file}: {error.strerror}; write it with `gpu-canary bench --json > FILE`") from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+        raise Mistake(f"--compare {file}: that is not what `gpu-canary bench --json` writes") from None
+    return known
 
 
 # -- what a person sees -----------------------------------------------------------------------------------------------
@@ -104,19 +138,24 @@ def _before(compare: str | None, checks: Sequence[Check], config: Config) -> Bef
 def _told(
     checks: Sequence[Check], results: Sequence[list[Result]], before: Before, args: argparse.Namespace, console: Console
 ) -> int:
-    pairs = [(check, runs, scores(check, runs, before)) for check, runs in zip(checks, results, strict=True)]
+    done = [(check, runs) for check, runs in zip(checks, results, strict=False) if runs]  # not all after a Ctrl-C
+    pairs = [(check, runs, scores(check, runs, before)) for check, runs in done]
     everything = [run for _, runs, _ in pairs for run in runs]
     lost = [score for _, _, made in pairs for score in made if score.lost]
+    absent = [(check.name, name) for check, _, made in pairs for name in gone(check, made, before)]
     if args.json:
-        console.json([_data(check, runs, made) for check, runs, made in pairs])
+        console.json([{**_data(check, runs, made), "gone": gone(check, made, before)} for check, runs, made in pairs])
     else:
         extra = (*(["SPREAD"] * (args.repeat > 1)), *(["BEFORE", "CHANGE"] * bool(before)))
         rows = [row for check, runs, made in pairs for row in _rows(check, runs, made, extra)]
         console.table((*HEADS[:6], *extra, *HEADS[6:]), rows)
         _explain(pairs, console)
         for score in lost:
-            console.line(f"{score.check} {score.name}: {score.change:+.1%} from before", style="warning")
-    return max(findings.exit_code(everything), 1 if lost else 0)
+            change = f"{score.change:+.1%}" if score.change is not None else _human(score, score.value)
+            console.line(f"{score.check} {score.name}: {change} from before", style="warning")
+        for check_name, name in absent:
+            console.line(f"{check_name} {name}: measured before, and not now", style="warning")
+    return max(findings.exit_code(everything), 1 if lost or absent else 0)
 
 
 def _rows(check: Check, runs: Sequence[Result], made: Sequence[Score], extra: Sequence[str]) -> list[tuple[str, ...]]:

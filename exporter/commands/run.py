@@ -70,7 +70,7 @@ def one(
     def past() -> Past:
         return Pasts(lambda name, limit: recall(file, name, limit), lambda: accepted.read(file.parent)).of(check)
 
-    with console.progress(title) as progress:
+    with console.progress(title, at_once=check.lane != "light") as progress:  # torch alone takes seconds to import
         result = attended(
             check,
             lambda token: oneshot.execute(check, token, machine.doors, console.redact, previous, past=past),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
 
 from exporter.units import human
@@ -26,7 +27,10 @@ class Load:
         self._indices: dict[str, int] = {}
         self._metering = True
         self._driver = ""
-        self._seen: list[Gpu] = []
+        self._looks = 0  # of these only numbers are kept: a training of eight hours is looked at 28,800 times
+        self._curves: dict[str, array[float]] = {}
+        self._reasons: set[str] = set()
+        self._link: tuple[int, int] | None = None
         self._next = 0.0
         self._before = self._look()
 
@@ -36,7 +40,26 @@ class Load:
             self._next = time.monotonic() + EVERY
             gpu = self._look()
             if gpu is not None:
-                self._seen.append(gpu)
+                self._note(gpu)
+
+    def _note(self, gpu: Gpu) -> None:
+        self._looks += 1
+        own = {p.pid: p.memory or 0 for p in gpu.processes or () if p.ours}
+        told = {
+            "SM clock": gpu.clocks.get("sm"),
+            "memory clock": gpu.clocks.get("memory"),
+            "power": gpu.power,
+            "temperature": gpu.temperature,
+            "utilization": gpu.utilization,
+            "used": gpu.memory_used,
+            "own": sum(own.values()) or None,
+        }
+        for name, value in told.items():
+            if value is not None:
+                self._curves.setdefault(name, array("d")).append(value)
+        self._reasons |= {name for name, active in (gpu.throttle or {}).items() if active and name != "gpu_idle"}
+        if gpu.pcie_generation and gpu.pcie_width:  # an idle card lowers its link, so the best under load counts
+            self._link = max(self._link or (0, 0), (gpu.pcie_generation, gpu.pcie_width))
 
     def conditions(self) -> dict[str, Json]:
         """What may explain a shift from one run to the next."""
@@ -45,9 +68,8 @@ class Load:
         found: dict[str, Json] = {"driver": self._driver}
         if self._before.power_limit is not None:
             found["power_limit"] = f"{self._before.power_limit:g} W"
-        links = [(g.pcie_generation, g.pcie_width) for g in self._seen if g.pcie_generation and g.pcie_width]
-        if links:  # an idle card lowers its link, so only the best seen under load counts
-            found["pcie_link"] = "gen {} x{}".format(*max(links))
+        if self._link:
+            found["pcie_link"] = "gen {} x{}".format(*self._link)
         return found
 
     def numbers(self) -> dict[str, Json]:
@@ -56,16 +78,17 @@ class Load:
         if self._before is None:
             return {}
         told: dict[str, Json] = {}
-        own = [sum({p.pid: p.memory or 0 for p in g.processes or () if p.ours}.values()) for g in self._seen]
-        used = [g.memory_used for g in self._seen if g.memory_used is not None]
-        if any(own):
-            told |= {"vram": max(own), "vram_of": "its processes"}
-        elif used and self._before.memory_used is not None:
-            told |= {"vram": max(0, max(used) - self._before.memory_used), "vram_of": "the card's growth"}
-        busy = [g.utilization for g in self._seen if g.utilization is not None]
-        powers = [g.power for g in self._seen if g.power is not None]
-        told |= {name: sum(of) / len(of) for name, of in (("utilization", busy), ("power", powers)) if of}
-        return told
+        curves = self._curves
+        if "own" in curves:
+            told |= {"vram": int(max(curves["own"])), "vram_of": "its processes"}
+        elif "used" in curves and self._before.memory_used is not None:
+            told |= {
+                "vram": max(0, int(max(curves["used"])) - self._before.memory_used),
+                "vram_of": "the card's growth",
+            }
+        return told | {
+            name: sum(curves[name]) / len(curves[name]) for name in ("utilization", "power") if name in curves
+        }
 
     def energy(self) -> list[Energy]:
         """What each card used from the first look to the newest."""
@@ -85,20 +108,16 @@ class Load:
         after = self._look()
         if self._before is None or after is None:
             return {}
-        clocks = [g.clocks["sm"] for g in self._seen if "sm" in g.clocks]
-        powers = [g.power for g in self._seen if g.power is not None]
-        degrees = [g.temperature for g in self._seen if g.temperature is not None]
-        reasons = {name for g in self._seen for name, active in (g.throttle or {}).items() if active} - {"gpu_idle"}
-        parts = [f"{len(self._seen)} samples"]
-        if clocks:
-            parts.append(f"SM clock {min(clocks) / 1e6:.0f} to {max(clocks) / 1e6:.0f} MHz")
-        if powers:
+        parts = [f"{self._looks} samples"]
+        clocks = [(name, self._curves[name]) for name in ("SM clock", "memory clock") if name in self._curves]
+        parts += [f"{name} {min(of) / 1e6:.0f} to {max(of) / 1e6:.0f} MHz" for name, of in clocks]
+        if powers := self._curves.get("power"):
             import statistics  # it brings much along, and most exporters run no worker
 
             parts.append(f"median {statistics.median(powers):.0f} W, at most {max(powers):.0f} W")
-        if degrees:
+        if degrees := self._curves.get("temperature"):
             parts.append(f"at most {max(degrees):.0f} C")
-        parts.append(f"throttled by {', '.join(sorted(reasons)) or 'nothing'}")
+        parts.append(f"throttled by {', '.join(sorted(self._reasons)) or 'nothing'}")
         if self._before.memory_used is not None and after.memory_used is not None:
             before, left = (used / MIB for used in (self._before.memory_used, after.memory_used))
             parts.append(f"VRAM in use {before:.0f} MiB before, {left:.0f} MiB after")
