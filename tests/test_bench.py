@@ -300,6 +300,14 @@ def test_after_a_ctrl_c_the_table_holds_what_was_measured_until_then(tmp_path: P
     assert "command" not in out
 
 
+def test_a_program_of_ones_own_is_no_device_that_lacks_an_expected_value(tmp_path: Path) -> None:
+    file = written(tmp_path, f"checks: [{{probe: command, params: {{command: [{sys.executable}, -c, pass]}}}}]")
+    code, out, _ = gpu_canary(tmp_path, "bench", "--config.file", file)
+    assert code == 0
+    assert "wall_seconds" in out
+    assert "no expected value" not in out
+
+
 # -- test-performance -------------------------------------------------------------------------------------------------
 
 PERFORMANCE = ["test-performance", "--resolution", "720p", "--benchmark"]  # as the source systems spell it

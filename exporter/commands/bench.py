@@ -208,8 +208,8 @@ def _explain(pairs: Sequence[tuple[Check, list[Result], list[Score]]], console: 
             findings.tell_finding(found, rules, console)
         if made and not any(score.expected for score in made):
             known = next(run.conditions for run in runs if run.measured)
-            unknown.add(known.get("device_name") or f"the {known.get('device', 'device').replace('cpu', 'processor')}")
-    for device in sorted(unknown):
+            unknown.add(known.get("device_name") or known.get("device", "").replace("cpu", "the processor"))
+    for device in sorted(filter(None, unknown)):  # a disk, or a program of one's own, has none
         console.line(f"no expected value for {device}: it is judged by its own past alone (`gpu-canary expected`)")
 
 
