@@ -17,8 +17,28 @@ LEGEND = "{{instance}} {{check}} {{optimisation}} {{device}}"
 def optimisations(mine: str) -> list[Panel]:
     """Before and after, in bytes and seconds; and whether that changed."""
     saved, took = (chosen(f"gpucanary_optimisations_{name}_ratio", mine) for name in ("vram_reduction", "time"))
+    checks = chosen("gpucanary_check_info", mine, 'probe="optimisations"')
+    least = chosen("gpucanary_target_lower", mine, 'metric="vram_reduction_ratio"')
+    kept = series(
+        "Saved by optimisations",
+        "Do they still save what they did? Dashed: what the recommended set must save.",
+        [Query(saved, LEGEND), Query(f"{least} and on ({CHECK}) {checks}", f"least, {{{{severity}}}}: {LEGEND}")],
+        "percentunit",
+        links=LINES,
+    )
+    cost = series(
+        "Cost of optimisations",
+        "How many times as long as the unoptimised run does each take? Below 1 it is faster.",
+        [Query(took, LEGEND)],
+        "none",
+        links=LINES,
+    )
+    return [_impact(mine, saved, took), stepped(bounded(kept, "^least")), stepped(cost)]
+
+
+def _impact(mine: str, saved: str, took: str) -> Panel:
     asked = [saved, *_beside("peak_memory_bytes", mine), took, *_beside("run_seconds", mine)]
-    impact = table(
+    return table(
         "Optimisations: before and after",
         "What does each optimisation save of the memory of its unoptimised run, and how much longer does it take? fp32, "
         "nothing sliced, tiled or moved away, random weights. n/a: the card cannot hold the unoptimised run.",
@@ -38,23 +58,6 @@ def optimisations(mine: str) -> list[Panel]:
         first="Saved",
         empty="No check of the probe `optimisations` has measured anything.",
     )
-    checks = chosen("gpucanary_check_info", mine, 'probe="optimisations"')
-    least = chosen("gpucanary_target_lower", mine, 'metric="vram_reduction_ratio"')
-    kept = series(
-        "Saved by optimisations",
-        "Do they still save what they did? Dashed: what the recommended set must save.",
-        [Query(saved, LEGEND), Query(f"{least} and on ({CHECK}) {checks}", f"least, {{{{severity}}}}: {LEGEND}")],
-        "percentunit",
-        links=LINES,
-    )
-    cost = series(
-        "Cost of optimisations",
-        "How many times as long as the unoptimised run does each take? Below 1 it is faster.",
-        [Query(took, LEGEND)],
-        "none",
-        links=LINES,
-    )
-    return [impact, stepped(bounded(kept, "^least")), stepped(cost)]
 
 
 def _beside(name: str, mine: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ RUNS = {  # of each part, what is held against its `none`
 
 
 def bench(kit, params):
-    import torch
+    import torch.utils.checkpoint  # which not every version brings along
 
     torch.set_num_threads(1)  # what the CPU gets is too small for more
     _, device = kit.torch(params.get("device", "auto"))
