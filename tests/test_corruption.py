@@ -8,7 +8,7 @@ import pytest
 
 from exporter.interpreters import Interpreter
 from exporter.world.workers import WORKERS, Launcher
-from probes.api import Fact, Finding, Remember
+from probes.api import Conditions, Fact, Finding, Remember
 from probes.benchmarks import corruption
 from probes.testing import RecordedWorld
 from tests.torch_side import CALM, WorkingWorld, at_our_clock, inside, measured, run
@@ -135,3 +135,27 @@ def test_a_wrong_bit_is_remembered_also_when_the_run_is_stopped_at_that_moment()
     while not found(until_found):
         until_found.append(next(facts))
     assert remembered(until_found)["wrong"]
+
+
+def test_another_processor_begins_a_reference_of_its_own_for_the_inputs_come_from_it() -> None:
+    def seen(processor: str, digest: str, past: list[Fact]) -> list[Fact]:
+        start = {"kind": "start", "data": {"device": "cpu", "processor": processor}}
+        data = {"kind": "data", "data": {"kernel": "copy", "digest": digest}}
+        rows = [start, data, *FACTS, {"kind": "end", "data": {}}]
+        world = RecordedWorld({"previous": remembered(past) if past else {}, "workers": {"corruption": rows}})
+        return run(corruption.PROBE, world)
+
+    first = seen("EPYC 7763", "d", [])
+    assert found(seen("EPYC 9654", "e", first)) == []
+    assert [rule for rule, *_ in found(seen("EPYC 7763", "e", first))] == ["corruption-reference-differs"]
+
+
+@pytest.mark.torch
+def test_the_worker_tells_whose_processor_it_was() -> None:
+    known = {
+        k: v
+        for f in run(corruption.PROBE, WorkingWorld(), seconds="10ms")
+        if isinstance(f, Conditions)
+        for k, v in f.values.items()
+    }
+    assert known["processor"]

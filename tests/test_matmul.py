@@ -61,8 +61,37 @@ def test_the_processor_is_asked_for_no_format_of_cards() -> None:
 )
 def test_a_card_is_asked_for_what_its_generation_has(capability: tuple[int, int], formats: list[str]) -> None:
     asked = f"torch.version.cuda = '12.8'; torch.cuda.get_device_capability = lambda: {capability}"
+    asked += "\nglobals()['supported'].__globals__['multiplies_fp8'] = lambda *_: True"
     assert inside("matmul", f"{asked}\nprint(json.dumps(supported(torch, 'cuda')))") == formats
     assert inside("matmul", f"{asked}\ntorch.version.cuda = None\nprint(json.dumps(supported(torch, 'cuda')))") == [
         "fp32",
         "fp16",
     ]
+
+
+@pytest.mark.torch
+def test_fp8_is_left_out_where_torch_has_the_name_and_refuses_the_work() -> None:
+    """torch 2.1 on an Ada card, or one for CUDA 11: the other formats are measured all the same."""
+    refuses = """
+torch.cuda.synchronize = lambda: None
+works = multiplies_fp8(torch, "cpu")
+def _scaled_mm(*_, **__): raise RuntimeError("torch._scaled_mm is only supported on devices with compute capability >= 9.0")
+torch._scaled_mm = _scaled_mm
+print(json.dumps([works, multiplies_fp8(torch, "cpu")]))
+"""
+    assert inside("matmul", refuses) == [True, False]
+
+
+@pytest.mark.torch
+def test_fp32_is_fp32_and_tf32_is_allowed_only_for_itself() -> None:
+    said = inside(
+        "matmul",
+        """
+allowed = []
+for dtype in ("fp32", "tf32", "fp16", "fp32"):
+    product(torch, dtype, 16, "cpu")
+    allowed.append(torch.backends.cuda.matmul.allow_tf32)
+print(json.dumps(allowed))
+""",
+    )
+    assert said == [False, True, False, False]

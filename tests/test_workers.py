@@ -300,6 +300,8 @@ def test_sigkill_while_the_oom_killer_worked_is_out_of_memory(
         ("MemoryError", "", "worker-out-of-memory"),
         ("OutOfMemoryError", "Tried to allocate 20 GiB", "worker-out-of-memory"),
         ("RuntimeError", "CUDA out of memory. Tried to allocate 2.00 GiB", "worker-out-of-memory"),
+        ("RuntimeError", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "worker-out-of-memory"),
+        ("AcceleratorError", "CUDA error: uncorrectable ECC error encountered", "worker-crashed"),
         ("RuntimeError", "DefaultCPUAllocator: can't allocate memory", "worker-out-of-memory"),
     ],
 )

@@ -40,7 +40,7 @@ ALLOWED = re.compile(
     "|SYSTEM(ROOT|DRIVE)|USERPROFILE|(LOCAL)?APPDATA|PROGRAMDATA|PATHEXT|NUMBER_OF_PROCESSORS"
 )
 OUT_OF_MEMORY_TYPES = frozenset({"OutOfMemoryError", "MemoryError"})
-OUT_OF_MEMORY_WORDS = re.compile(r"out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED", re.IGNORECASE)
+OUT_OF_MEMORY_WORDS = re.compile(r"out of memory|can't allocate memory|STATUS_ALLOC_FAILED", re.IGNORECASE)
 
 
 class Launcher:

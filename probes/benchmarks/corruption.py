@@ -25,7 +25,8 @@ from probes.api import (
 )
 
 # What may rightly change the bits. Others, like the power limit, must not.
-DECIDING = ("revision", "uuid", "device", "device_name", "device_memory", "torch", "cuda", "driver", "threads")
+STACK = ("torch", "cuda", "driver", "threads")
+DECIDING = ("revision", "uuid", "device", "device_name", "device_memory", "processor", *STACK)
 KEPT = 16  # references: enough for every card and driver that a machine sees in turn
 HELD = 7 * 86400.0  # seconds for which a right run does not make a wrong one forgotten
 

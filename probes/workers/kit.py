@@ -44,11 +44,13 @@ class Kit:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         facts = {"torch": torch.__version__, "cuda": torch.version.cuda or getattr(torch.version, "hip", None) or ""}
+        facts["processor"] = processor()  # whose random numbers, and on the CPU whose sums, may be others
         if device == "cuda":
             self.cuda = torch.cuda
             self.cuda.init()  # the driver's own words where CUDA does not start
-            self.flush = torch.empty(L2_FLUSH_BYTES, dtype=torch.int8, device=device)
             card = self.cuda.get_device_properties(0)
+            flushed = max(L2_FLUSH_BYTES, 2 * getattr(card, "L2_cache_size", 0))  # torch tells it from 2.3 on
+            self.flush = torch.empty(flushed, dtype=torch.int8, device=device)
             facts.update(device_name=card.name, capability="%d.%d" % (card.major, card.minor))
             facts["device_memory"] = "%.0f GiB" % (card.total_memory / 2**30)  # some models share a name
         self._start(device=device, threads=torch.get_num_threads(), **facts)
@@ -151,6 +153,15 @@ def _most(events):
     """The highest sum on the way, of bytes that were taken and given back."""
     when = sorted(((getattr(e, "start_ns", None) or e.start_us)(), e.nbytes()) for e in events)
     return max(itertools.accumulate((size for _, size in when), initial=0))
+
+
+def processor():
+    """The processor's model, as far as the system tells it."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def peak_rss():

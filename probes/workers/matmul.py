@@ -24,7 +24,7 @@ def bench(kit, params):
     if "tf32" in dtypes and "tf32" not in native:
         raise RuntimeError("tf32 needs an NVIDIA card from Ampere on; this device would compute fp32 and call it tf32")
     if "fp8" in dtypes and "fp8" not in native:
-        raise RuntimeError("fp8 needs an NVIDIA card from Ada on, and a torch that has torch._scaled_mm")
+        raise RuntimeError("fp8 needs an NVIDIA card from Ada on, and a torch whose torch._scaled_mm knows it")
     size = params.get("size") or kit.fitting(SIZES, CPU_SIZE)
     budget = kit.budget(params, SECONDS) / len(dtypes)
     for done, dtype in enumerate(dtypes):
@@ -55,4 +55,14 @@ def supported(torch, device):
     if capability < (8, 0):
         return ["fp32", "fp16"]
     fp8 = capability >= (8, 9) and hasattr(torch, "_scaled_mm") and hasattr(torch, "float8_e4m3fn")
-    return ["fp32", "tf32", "fp16", "bf16", *(["fp8"] if fp8 else [])]
+    return ["fp32", "tf32", "fp16", "bf16", *(["fp8"] if fp8 and multiplies_fp8(torch, device) else [])]
+
+
+def multiplies_fp8(torch, device):
+    """Does this torch do it on this card? Those built for CUDA 11 do not, nor the first ones on an Ada card."""
+    try:
+        product(torch, "fp8", 16, device)()
+        torch.cuda.synchronize()
+    except (RuntimeError, TypeError, NotImplementedError):
+        return False
+    return True

@@ -6,7 +6,7 @@ benchmark of ours is asked: these are the ceilings that they are held against.
 
 SHAPES = ((4096, 4096, 4096), (8192, 8192, 8192), (16384, 16384, 16384), (8192, 8192, 28672), (16384, 8192, 1280))
 COPIES = (2**28, 2**29, 2**30, 2**31)
-TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+TYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def bench(kit, params):
@@ -14,8 +14,8 @@ def bench(kit, params):
     shapes, copies = params.get("shapes") or SHAPES, params.get("copies") or COPIES
     budget = params.get("seconds") or 0.5
     dtypes = params.get("dtypes") or (["fp32"] if device == "cpu" else list(TYPES))
-    torch.set_float32_matmul_precision("highest")
     for done, dtype in enumerate(dtypes):
+        torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
         kit.progress(done, len(dtypes) + 1)
         rates = [
             rate
