@@ -1,6 +1,7 @@
 """A torch that sees a card of 24 GiB, on which the first piece of work meets the fault of this Python (fault.py)."""
 
 import sys
+import types
 
 import fault
 
@@ -35,9 +36,8 @@ class Cuda(Anything):
 
     @staticmethod
     def get_device_properties(index):
-        card = Anything()
-        card.name, card.major, card.minor, card.total_memory = "NVIDIA GeForce RTX 4090", 8, 9, 24 * 2**30
-        return card
+        shape = {"major": 8, "minor": 9, "total_memory": 24 * 2**30, "L2_cache_size": 72 * 2**20}
+        return types.SimpleNamespace(name="NVIDIA GeForce RTX 4090", **shape)
 
 
 cuda, version = Cuda(), Anything()
