@@ -1,6 +1,10 @@
 """What does each usual way to save VRAM save, and what does it cost in time? Imports torch."""
 
 import gc
+import importlib
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # what the CPU gets is too small for more
 
 # Unoptimised (`none`): fp32, all weights on the card, two pictures at once, attention in two products with all its weights
 # between them, a picture decoded in one piece. Blocks as wide as SDXL's widest, a token for 2 x 2 latent pixels, a decoder of
@@ -17,10 +21,7 @@ RUNS = {  # of each part, what is held against its `none`
 
 
 def bench(kit, params):
-    import torch.utils.checkpoint  # which not every version brings along
-
-    torch.set_num_threads(1)  # what the CPU gets is too small for more
-    _, device = kit.torch(params.get("device", "auto"))
+    torch, device = kit.torch(params.get("device", "auto"))
     pixels, limit = params.get("pixels") or kit.fitting(PIXELS, CPU_PIXELS), params.get("memory") or 0
     runs = [(part, name) for part, names in RUNS.items() for name in names]
     budget, unoptimised = kit.budget(params, SECONDS) / len(runs), {}
@@ -101,7 +102,7 @@ class Stack:
             (self.denoise(part).square().mean() / len(parts)).backward()
 
     def denoise(self, x):
-        again = self.torch.utils.checkpoint.checkpoint if "gradient_checkpointing" in self.how else None
+        again = "gradient_checkpointing" in self.how and importlib.import_module("torch.utils.checkpoint").checkpoint
         for at in range(0, len(self.layers), 4):
             parts = x, self.layers[at : at + 4]
             x = again(self.block, *parts, use_reentrant=False) if again else self.block(*parts)
@@ -127,8 +128,7 @@ class Stack:
 
     def tiled(self, latents, weights):
         """Three tiles by three, two fifths of the side each, which fade into each other where they overlap."""
-        side = latents.shape[-1]
-        tile = 2 * side // 5
+        tile = 2 * (side := latents.shape[-1]) // 5
         starts = (0, (side - tile) // 2, side - tile)
         place = self.torch.arange(8 * tile, device=self.device) + 0.5
         fade = (place.minimum(place.flip(0)) / (8 * (tile - starts[1]))).clamp(max=1).to(self.kind)
