@@ -63,10 +63,7 @@ FAULTS = {
     "hangs": ("failed", "worker-late", "not done after"),
 }
 # The same trouble under the probe's own name: there a program of the user's did not end.
-OWN_WORDS = {
-    ("command", "worker-late"): ("failed", "command-timeout"),
-    ("vram_leak", "worker-late"): ("degraded", "vram-work-failed"),
-}
+OWN_WORDS = {("command", "worker-late"): ("failed", "command-timeout")}
 UNTOLD = {"vram_leak"}  # its worker only starts the user's program: nothing of it is told but how that ended
 
 

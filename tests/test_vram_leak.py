@@ -21,7 +21,7 @@ from exporter.world.host import HostDoor
 from exporter.world.real import Doors, RealWorld
 from exporter.world.token import Token
 from exporter.world.workers import Launcher
-from probes.api import Blind, Deferred, Energy, Evidence, Fact, Finding, Json
+from probes.api import Blind, Deferred, Energy, Evidence, Fact, Finding, Json, SubjectFailed
 from probes.benchmarks.vram_leak import PROBE
 from probes.testing import RecordedWorld
 from tests.nvml import MIB, UUIDS, Stub, build_stub, compiler
@@ -175,15 +175,16 @@ def test_work_that_fails_says_why_and_tells_nothing_of_memory(machine: Machine) 
 
 
 @pytest.mark.nvml
-def test_a_command_that_is_not_there_or_never_ends_is_work_that_failed(machine: Machine) -> None:
+def test_a_command_that_is_not_there_is_work_that_failed_and_one_that_never_ends_is_late(machine: Machine) -> None:
     with machine.service():
         absent = machine.ran(["/nonexistent/one-picture"])
         began = time.monotonic()
-        late = machine.ran([sys.executable, "-c", "import time; print('waiting', flush=True); time.sleep(60)"], 5.0)
+        with pytest.raises(SubjectFailed, match="worker-late") as late:
+            machine.ran([sys.executable, "-c", "import time; print('waiting', flush=True); time.sleep(60)"], 5.0)
     assert "No such file" in next(fact.detail for fact in absent if isinstance(fact, Finding))
     assert time.monotonic() - began < 30
-    assert findings(absent) == findings(late) == [("vram-work-failed", UUIDS[0])]
-    assert next(fact.detail for fact in late if isinstance(fact, Finding)).endswith(": waiting")
+    assert findings(absent) == [("vram-work-failed", UUIDS[0])]
+    assert "waiting" in late.value.evidence
 
 
 # -- what cannot be seen is never well ------------------------------------------------------------------------------

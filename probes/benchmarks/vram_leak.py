@@ -12,7 +12,6 @@ from probes.api import (
     Bytes,
     Deferred,
     Duration,
-    Energy,
     Evidence,
     Fact,
     Json,
@@ -22,7 +21,6 @@ from probes.api import (
     Probe,
     Progress,
     Regex,
-    SubjectFailed,
     World,
     energy_of,
     recorded,
@@ -104,21 +102,15 @@ def _work(params: VramLeakParams, world: World, service: Service) -> str:
     sent: dict[str, Json] = {"command": list(params.command), "settle": params.settle}
     code: Json = None
     log = ""
-    try:
-        for row in world.worker("vram_leak", sent, interpreter="self", gpu=service.uuid):
-            if row.kind == "progress":
-                service.held()
-            elif row.kind == "data":
-                code = row.data.get("code")
-            elif row.kind == "end":
-                service.used.extend(energy_of(row))
-                evidence = row.data.get("evidence")
-                log = str(evidence.get("worker log", "")) if isinstance(evidence, dict) else ""
-    except SubjectFailed as stop:
-        if stop.finding.rule != "worker-late":
-            raise
-        service.used.extend(fact for fact in stop.facts if isinstance(fact, Energy))
-        return f"{stop.finding.detail}: {_last(stop.evidence)}"
+    for row in world.worker("vram_leak", sent, interpreter="self", gpu=service.uuid):
+        if row.kind == "progress":
+            service.held()
+        elif row.kind == "data":
+            code = row.data.get("code")
+        elif row.kind == "end":
+            service.used.extend(energy_of(row))
+            evidence = row.data.get("evidence")
+            log = str(evidence.get("worker log", "")) if isinstance(evidence, dict) else ""
     return "" if code == 0 else f"exit code {code}: {_last(log)}"
 
 

@@ -112,7 +112,7 @@ class Training:
             os.fsync(file.fileno())  # else the disk is not measured
 
     def load(self, path):
-        state = self.torch.load(path, map_location="cpu", weights_only=True)  # there AdamW counts its steps, and goes on to
+        state = self.torch.load(path, map_location="cpu", weights_only=True)  # AdamW counts its steps there
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
