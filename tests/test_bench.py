@@ -349,6 +349,16 @@ def test_a_check_without_a_command_is_no_generator_either(tmp_path: Path) -> Non
     assert (code, out.splitlines()[0]) == (0, "skipped: no generator configured")
 
 
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_no_runs_at_all_are_a_mistake_and_no_missing_generator(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    file = written(tmp_path, VIDEO.replace("BOUND", "60"))
+    code, out, err = here(capsys, "test-performance", "--repeat", number, "--config.file", file)
+    assert (code, out) == (2, "")
+    assert "--repeat takes a number from 1 on" in err
+
+
 def test_a_generator_is_timed_by_its_own_program(tmp_path: Path) -> None:
     (tmp_path / "generate.py").write_text("import sys; assert sys.argv[1:] == ['--resolution', '720p']")
     text = example("720p").replace("/path/to/it", str(tmp_path)).replace("[python,", f"[{sys.executable},")

@@ -55,7 +55,7 @@ def main(args: argparse.Namespace, console: Console) -> int:
     lines = [line for check in checks for line in _lines(check, storage)]
     if not lines:
         raise Mistake(
-            f"{storage / HISTORY} holds no run of these checks; `gpu-canary serve` or `bench --record` adds some"
+            f"{storage / HISTORY} holds no run of these checks that counts; `gpu-canary serve` or `bench --record` adds some"
         )
     show, told = (_shown, _normal) if args.action == "show" else (_differing, _difference)
     kept = lines if args.action == "show" else [line for line in lines if line.before]

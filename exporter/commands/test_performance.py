@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from exporter import findings, flags, registry
 from exporter.commands.run import one, recording
 from exporter.config import Config
-from exporter.console import Console
+from exporter.console import Console, Mistake
 from exporter.judge import verdicts
 from exporter.machine import Machine
 from exporter.result import Check, Result
@@ -23,6 +23,8 @@ UNCONFIGURED = "skipped: no generator configured"
 
 
 def main(args: argparse.Namespace, console: Console) -> int:
+    if args.repeat is not None and args.repeat < 1:
+        raise Mistake("--repeat takes a number from 1 on")
     probes, machine = registry.load(), Machine(flags.places(args))
     try:
         config = flags.wanted(args, probes, machine)
