@@ -213,7 +213,22 @@ def test_a_long_run_keeps_numbers_alone_of_its_looks() -> None:
     tracemalloc.stop()
     assert grown < 1024**2
     assert "5400 samples" in str(load.evidence()["card under load"])
-    assert "memory clock 10000 to 10000 MHz" in str(load.evidence()["card under load"])
+    assert "memory clock 10000/10000/10000/10000 MHz" in str(load.evidence()["card under load"])
+
+
+def test_what_a_card_did_is_told_as_least_mean_p95_and_most() -> None:
+    busy = iter([0.0, *(at / 100 for at in range(1, 101))])  # the look before the run, then 1 % to 100 %
+
+    def gpus() -> Gpus:
+        return Gpus(True, gpus=(replace(card(1.0, 300.0), utilization=next(busy, 0.0)),))
+
+    load = Load(gpus, "GPU-1")
+    for _ in range(100):
+        load._next = 0.0
+        load.sample()
+    told = str(load.evidence()["card under load"])
+    assert told.startswith("100 samples (least/mean/P95/most), utilization 1/50/95/100 %"), "a mean of 50.5 is even"
+    assert "power 300/300/300/300 W" in told
 
 
 # -- where it is seen -------------------------------------------------------------------------------------------------

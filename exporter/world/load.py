@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from exporter.units import human
 from exporter.world.energy import Meter
@@ -12,6 +12,13 @@ from probes.api import MIB, Energy, Json
 from probes.world.gpus import Gpu, Gpus
 
 EVERY = 1.0  # seconds between two looks
+SHOWN = {  # what people are told of each curve, in which unit: the scale makes it
+    "utilization": (100.0, "%"),
+    "SM clock": (1e-6, "MHz"),
+    "memory clock": (1e-6, "MHz"),
+    "power": (1.0, "W"),
+    "temperature": (1.0, "C"),
+}
 
 
 class Load:
@@ -108,15 +115,9 @@ class Load:
         after = self._look()
         if self._before is None or after is None:
             return {}
-        parts = [f"{self._looks} samples"]
-        clocks = [(name, self._curves[name]) for name in ("SM clock", "memory clock") if name in self._curves]
-        parts += [f"{name} {min(of) / 1e6:.0f} to {max(of) / 1e6:.0f} MHz" for name, of in clocks]
-        if powers := self._curves.get("power"):
-            import statistics  # it brings much along, and most exporters run no worker
-
-            parts.append(f"median {statistics.median(powers):.0f} W, at most {max(powers):.0f} W")
-        if degrees := self._curves.get("temperature"):
-            parts.append(f"at most {max(degrees):.0f} C")
+        parts = [f"{self._looks} samples (least/mean/P95/most)"]
+        told_of = [(name, self._curves[name], *shown) for name, shown in SHOWN.items() if name in self._curves]
+        parts += [f"{name} {spread(values, scale)} {unit}" for name, values, scale, unit in told_of]
         parts.append(f"throttled by {', '.join(sorted(self._reasons)) or 'nothing'}")
         if self._before.memory_used is not None and after.memory_used is not None:
             before, left = (used / MIB for used in (self._before.memory_used, after.memory_used))
@@ -136,3 +137,10 @@ class Load:
             if self._metering:
                 self._meters.setdefault(uuid, Meter()).add(time.monotonic(), card)
         return known.get(self._uuids[0])
+
+
+def spread(values: Sequence[float], scale: float = 1.0) -> str:
+    """Least, mean, 95th percentile (the nearest rank) and most, as `300/412/447/448`."""
+    known = sorted(values)
+    middle, rank = sum(known) / len(known), -(-95 * len(known) // 100)
+    return "/".join(f"{value * scale:.0f}" for value in (known[0], middle, known[rank - 1], known[-1]))
