@@ -10,7 +10,7 @@ from typing import Annotated, TypeGuard
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from probes.api import Params
+from probes.api import Params, PatientRegex
 
 STEP = r"[^.\[\]]+|\[[0-9]+\]"
 PATH = re.compile(rf"(?:{STEP})(?:\.[^.\[\]]+|\[[0-9]+\])*")
@@ -19,29 +19,11 @@ SHOWN = 100  # characters of a value in a finding
 WINDOW, OVERLAP = 32768, 2048
 
 
-def checked_pattern(pattern: str) -> str:
-    """The pattern itself. ValueError when it does not compile, or can take for ever on the wrong answer."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
-    flat = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", pattern, flags=re.DOTALL)
-    while match := re.search(r"\(([^()]*)\)([*+]|\{[0-9]*,\})?", flat):
-        repeats = re.search(r"[*+]|\{[0-9]*,\}", match[1]) is not None
-        if repeats and match[2]:
-            raise ValueError(f"{pattern!r} repeats a repetition, which can take for ever; write it without (...+)+")
-        flat = flat[: match.start()] + ("x+" if repeats else "x" + (match[2] or "")) + flat[match.end() :]
-    return pattern
-
-
 def checked_path(path: str) -> str:
     """The path itself. ValueError unless it reads like `models[0].name`."""
     if not PATH.fullmatch(path):
         raise ValueError(f"{path!r} is not a path; write it like status, gpu.memory or models[0].name")
     return path
-
-
-Pattern = Annotated[str, AfterValidator(checked_pattern)]
 
 
 def shown(text: str) -> str:
@@ -58,7 +40,7 @@ def found(pattern: str, text: str) -> bool:
 class JsonAssertion(Params):
     path: Annotated[str, AfterValidator(checked_path)] = Field(description="Where to look, like `models[0].name`.")
     equals: JsonValue = Field(None, description="The value is exactly this; `true` is not 1.")
-    matches: Pattern | None = Field(None, description="The value is a string in which this pattern is found.")
+    matches: PatientRegex | None = Field(None, description="The value is a string in which this pattern is found.")
     at_least: float | None = Field(None, description="The value is a number not below this.")
     at_most: float | None = Field(None, description="The value is a number not above this.")
     exists: bool | None = Field(None, description="The value is there, whatever it is; false: it is not there.")

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from probes.api import MIB, Bytes, Duration, Params, Secret
-from probes.services.assertions import JsonAssertion, Pattern
+from probes.api import MIB, Bytes, Duration, Params, PatientRegex, Secret
+from probes.services.assertions import JsonAssertion
 from probes.world.http import Request, checked_url
 
 DAY = 86400
@@ -34,9 +34,9 @@ class HttpParams(Params):
     timeout: Duration = Field(10.0, gt=0, description="Time for the whole answer, redirects included.")
     follow_redirects: int = Field(5, ge=0, le=20, description="How many redirects are followed.")
     statuses: tuple[Status, ...] = Field(("2xx",), min_length=1, description="Statuses that are right: 204, 2xx.")
-    header_matches: Mapping[str, Pattern] = Field({}, description="Pattern by name of a header of the answer.")
-    body_matches: tuple[Pattern, ...] = Field((), description="Patterns that the body must contain.")
-    body_not_matches: tuple[Pattern, ...] = Field((), description="Patterns that the body must not contain.")
+    header_matches: Mapping[str, PatientRegex] = Field({}, description="Pattern by name of a header of the answer.")
+    body_matches: tuple[PatientRegex, ...] = Field((), description="Patterns that the body must contain.")
+    body_not_matches: tuple[PatientRegex, ...] = Field((), description="Patterns that the body must not contain.")
     json_values: tuple[JsonAssertion, ...] = Field((), description="Assertions on values of a JSON body.")
     min_bytes: Bytes = Field(0, description="Size of the body below which `http-body-size` fires.")
     max_bytes: Bytes = Field(MIB, le=64 * MIB, description="Size of the body above which it fires; no more is read.")
