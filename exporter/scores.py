@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from exporter.baseline import quantile
 from exporter.comparison import floor_of, series_name
 from exporter.result import Check, Comparison, Result
 from probes.api import Json
@@ -65,7 +66,10 @@ class Score:
 
     def to_dict(self) -> dict[str, Json]:
         data: dict[str, Json] = {**asdict(self), "labels": dict(self.labels), "values": list(self.values)}
-        return {**data, "spread_ratio": self.spread, "expected_ratio": self.ratio, "change_ratio": self.change}
+        over_runs: dict[str, Json] = {"min": min(self.values), "mean": statistics.fmean(self.values)}
+        over_runs |= {"max": max(self.values), **{f"p{q}": quantile(self.values, q / 100) for q in (50, 95, 99)}}
+        asides = {"spread_ratio": self.spread, "expected_ratio": self.ratio, "change_ratio": self.change}
+        return {**data, "statistics": over_runs, **asides}
 
 
 def scores(check: Check, results: Sequence[Result], before: Before) -> list[Score]:
@@ -124,6 +128,12 @@ def values_of(results: Sequence[Result]) -> dict[tuple[str, Series], float]:
     measured = [result for result in results if result.measured]
     known = {(r.check, ordered(m.metric, m.labels)): m.value for r in measured for m in r.measurements}
     return known | {(r.check, ordered(*series)): joules for r in measured for series, joules in _joules(r)}
+
+
+def success(results: Sequence[Result]) -> float | None:
+    """Which share of the runs that measured did not fail; None where none measured."""
+    measured = [result for result in results if result.measured]
+    return sum(result.outcome != "failed" for result in measured) / len(measured) if measured else None
 
 
 def ordered(metric: str, labels: Iterable[tuple[str, str]]) -> Series:

@@ -19,7 +19,7 @@ from exporter.config import load as load_config
 from exporter.history import recall
 from exporter.registry import load as registry
 from exporter.result import Check, Comparison, Expectation, Result
-from exporter.scores import Score, gone, scores, values_of
+from exporter.scores import Score, gone, scores, success, values_of
 from probes.api import Finding, Measurement
 from tests.checks import eventually
 from tests.test_cli import gpu_canary, here, written
@@ -57,6 +57,18 @@ def test_one_run_has_no_spread_and_what_is_not_known_is_none() -> None:
     (score,) = scores(CHECK, [ran(90.0)], {})
     assert (score.spread, score.expected, score.ratio, score.baseline, score.before, score.change) == (None,) * 6
     assert not score.lost
+
+
+def test_the_statistics_of_the_runs_are_those_of_their_values() -> None:
+    (score,) = scores(CHECK, [ran(float(value)) for value in (4, 1, 3, 2, 100)], {})
+    told = score.to_dict()["statistics"]
+    assert told == pytest.approx({"min": 1.0, "mean": 22.0, "max": 100.0, "p50": 3.0, "p95": 80.8, "p99": 96.16})
+
+
+def test_a_run_that_failed_is_no_success_and_one_that_was_put_off_is_no_run() -> None:
+    runs = [replace(ran(1.0), outcome=outcome) for outcome in ("ok", "degraded", "failed", "ok", "skipped", "error")]
+    assert success(runs) == 0.75
+    assert success(runs[4:]) is None
 
 
 def test_runs_that_measured_nothing_have_no_line() -> None:

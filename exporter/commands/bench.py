@@ -17,7 +17,7 @@ from exporter.history import recall
 from exporter.machine import Machine
 from exporter.registry import Registry
 from exporter.result import Check, Result
-from exporter.scores import Before, Score, gone, ordered, scores, values_of
+from exporter.scores import Before, Score, gone, ordered, scores, success, values_of
 from exporter.units import human
 from probes.api import HOUSE_RULES, Json
 
@@ -217,6 +217,7 @@ def _data(check: Check, runs: Sequence[Result], made: Sequence[Score]) -> dict[s
     return {
         "check": check.name,
         "probe": check.probe.name,
+        "success_ratio": success(runs),
         "scores": [score.to_dict() for score in made],
         "results": [findings.as_data(run) for run in runs],
     }
