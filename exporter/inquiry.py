@@ -10,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 
 from exporter.console import Mistake
 from exporter.storage import Exporter, noted
-from exporter.world.http import fetch
 from exporter.world.token import Token
 from probes.world.http import Request, Response
 
@@ -45,6 +44,8 @@ def get(url: str, path: str) -> Response:
         request = Request(bare.geturl(), headers=headers, timeout=SECONDS, limit=LIMIT)
     except ValueError as error:
         raise Mistake(f"{bare.geturl()!r}: {error}") from None
+    from exporter.world.http import fetch  # libcurl, which `serve` need not load for this
+
     return fetch(request, Token(SECONDS))
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from probes import BUILTIN
 from tests.process import Exporter
+from tests.test_cli import written
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(p for top in ("exporter", "probes", "dashboards", "docs") for p in (ROOT / top).rglob("*.py"))
@@ -106,8 +107,10 @@ def test_the_exporter_refuses_the_probes_of_a_stranger(tmp_path: Path) -> None:
     assert "pipx install gpu-canary" in ended.stderr
 
 
-def test_serving_loads_neither_requests_nor_rich_nor_torch(tmp_path: Path) -> None:
-    exporter = Exporter(tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})  # Python tells each import on stderr
+def test_serving_loads_neither_requests_nor_rich_nor_torch_and_curl_only_to_ask_a_service(tmp_path: Path) -> None:
+    config = written(tmp_path, "checks: [{probe: disk}]")
+    imports = {"PYTHONPROFILEIMPORTTIME": "1"}  # Python tells each import on stderr
+    exporter = Exporter(tmp_path, "--config.file", config, env=imports)
     try:
         exporter.until(lambda found: any(name == "gpucanary_check_outcome" for name, _ in found))
         loaded = {
@@ -115,5 +118,5 @@ def test_serving_loads_neither_requests_nor_rich_nor_torch(tmp_path: Path) -> No
         }
     finally:
         exporter.end()
-    assert {"pycurl", "uvicorn", "exporter"} <= loaded
-    assert not {"requests", "rich", "torch"} & loaded
+    assert {"psutil", "uvicorn", "exporter"} <= loaded
+    assert not {"requests", "rich", "torch", "pycurl"} & loaded

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 
-from exporter.world.http import fetch
 from exporter.world.token import Token
 from probes.api import Blind, Json
 from probes.world.http import Request
@@ -20,6 +19,8 @@ LIMIT = 1024 * 1024
 
 def busy(url: str, json_path: str | None, regex: str | None, token: Token) -> str:
     """In words why nobody may disturb it now; "" when it is idle, or down. Aborted when the token fires."""
+    from exporter.world.http import fetch  # libcurl, for those who have somebody to ask
+
     try:
         response = fetch(Request(url, timeout=PATIENCE, limit=LIMIT), token)
     except Blind as why:

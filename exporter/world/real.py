@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from exporter.world import commands, files, http, mounts
+from exporter.world import commands, files, mounts
 from exporter.world.gpus import GpuDoor
 from exporter.world.host import HostDoor
 from exporter.world.mounts import OURS, Places
@@ -67,7 +67,9 @@ class RealWorld:
         return commands.run(argv, timeout, self._token)
 
     def http(self, request: Request) -> Response:
-        return http.fetch(request, self._token)
+        from exporter.world.http import fetch  # libcurl and its OpenSSL: 5 MiB that only those pay who ask a service
+
+        return fetch(request, self._token)
 
     def gpus(self) -> Gpus:
         return self._doors.gpus.look(self._token)
