@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from exporter.runner import run
 from exporter.world.token import Token
 from exporter.world.workers import Launcher
 from probes.api import Json, Row
+from probes.benchmarks.optimisations_rules import BATCH, CHECKPOINTING, HALF, RESOLUTION
 from probes.testing import RecordedWorld
 from tests.torch_side import TORCH
 
@@ -66,6 +68,16 @@ def test_the_sources_commands_are_checks() -> None:
         "vram_test", "app_benchmark", "app_profile", "video_720p", "video_1080p",
     ]  # fmt: skip
     assert {stem for stem, _ in commands()} == set(HOMES)
+
+
+def test_the_training_is_told_to_save_what_the_remedies_say_it_can() -> None:
+    config = load(ROOT / "deploy" / "examples" / "dreambooth.yml", registry.load().probes)
+    (check,) = config.checks
+    flags = set(check.params.command)  # type: ignore[attr-defined]
+    remedies = CHECKPOINTING.remedy + HALF.remedy + BATCH.remedy + RESOLUTION.remedy
+    named = set(re.findall(r"--[a-z_]+(?:=[0-9]+)?", remedies))
+    assert named == {"--gradient_checkpointing", "--mixed_precision", "--train_batch_size=1", "--resolution=512"}
+    assert named - {"--mixed_precision"} | {"--mixed_precision=fp16"} <= flags
 
 
 @pytest.mark.torch

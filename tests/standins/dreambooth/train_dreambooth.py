@@ -4,8 +4,9 @@ import sys
 import time
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
-wanted = dict(word.lstrip("-").split("=", 1) for word in sys.argv[1:])
+wanted = {name: value for name, _, value in (word.lstrip("-").partition("=") for word in sys.argv[1:])}
 steps = int(wanted["max_train_steps"])
 torch.manual_seed(7)
 net = torch.nn.Sequential(torch.nn.Conv2d(4, 32, 3, padding=1), torch.nn.SiLU(), torch.nn.Conv2d(32, 4, 3, padding=1))
@@ -13,7 +14,9 @@ optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
 images, noise = torch.randn(2, 4, 16, 16), torch.randn(2, 4, 16, 16) * 0.3
 began = time.perf_counter()
 for step in range(1, steps + 1):
-    loss = torch.nn.functional.mse_loss(net(images), noise)
+    with torch.autocast("cpu", torch.bfloat16, enabled="mixed_precision" in wanted):
+        told = checkpoint(net, images, use_reentrant=False) if "gradient_checkpointing" in wanted else net(images)
+    loss = torch.nn.functional.mse_loss(told.float(), noise)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
