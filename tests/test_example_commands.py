@@ -104,3 +104,29 @@ def test_a_generation_that_fails_meets_no_target(tmp_path: Path, monkeypatch: py
     assert result.outcome == "failed"
     assert [(f.rule, f.subject) for f in result.findings] == [("command-failed", "")]
     assert [m.metric for m in result.measurements if m.metric == "wall_seconds"] == []
+
+
+# -- docs/programs.md ------------------------------------------------------------------------------------------------
+
+
+def shown(language: str) -> str:
+    page = (ROOT / "docs" / "programs.md").read_text(encoding="utf-8")
+    return "".join(re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL))
+
+
+def test_the_config_of_the_page_on_own_programs_is_one(tmp_path: Path) -> None:
+    (tmp_path / "canary.yml").write_text(shown("yaml"), encoding="utf-8")
+    config = load(tmp_path / "canary.yml", registry.load().probes)
+    assert [check.name for check in config.checks] == ["video_720p", "profile", "raid"]
+
+
+@pytest.mark.torch
+def test_a_program_with_the_lines_of_that_page_tells_its_fragmentation() -> None:
+    token = Token(120.0)
+    world = Workstation({"torch": str(TORCH)}, token)
+    params = {"command": ["python", "-c", shown("python")], "interpreter": "torch", "device": "cpu"}
+    probe = registry.load().probes["command"]
+    result = run(Check("own", probe, probe.params.model_validate(params), 3600.0, 120.0), world, token)
+    told = {(m.metric, *(v for _, v in m.labels)): m.value for m in result.measurements}
+    assert told["figures", "vram_fragmentation_ratio"] == 0.0, result.evidence  # without a card nothing is held
+    assert result.outcome == "ok"

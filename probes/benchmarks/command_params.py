@@ -66,7 +66,10 @@ class CommandParams(Params):
         "program", description="`nagios`: exit codes 0 to 3 and performance data as monitoring plugins give them."
     )
     figures: Mapping[Annotated[str, Field(pattern=f"^{NAME}$")], Figure] = Field(
-        {}, max_length=50, description="Numbers in what it says, by name. One that is not there is a finding."
+        {},
+        max_length=50,
+        description="Numbers in what it says, by name. One that is not there is a finding. Besides, it may append rows to the "
+        'file that `$GPU_CANARY_ROWS` names: `{"kind": "fact", "metric": "loss", "value": 0.07}`.',
     )
     file: str = Field(
         "", description="JSON or text file that it writes, in `directory`; figures are read there, not in its output."
