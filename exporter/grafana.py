@@ -5,7 +5,6 @@ grafana-client replaces urllib3 wherever it is installed (niquests, urllib3-futu
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import subprocess
@@ -17,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
-from urllib.parse import urlsplit
 
+from exporter.address import is_loopback, served_at
 from exporter.storage import home
 from exporter.world import posix
 
@@ -246,27 +245,16 @@ def _refusal(status: int, said: str) -> str:
 
 def _parts(url: str) -> dict[str, Json]:
     """What grafana-client wants of a URL. GrafanaError when it is none."""
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        known = False
-    if not known:
+    parts = served_at(url)
+    if parts is None:
         raise GrafanaError("--url is not the URL of a Grafana; write it like http://127.0.0.1:3000")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise GrafanaError("--url takes no user, query or fragment; the token file is who you are")
     host = str(parts.hostname)
     path = f"{parts.path.strip('/')}/".lstrip("/")
     shown = f"[{host}]" if ":" in host else host
-    proxies = not _is_loopback(host)
+    proxies = not is_loopback(host)
     return {"protocol": parts.scheme, "host": shown, "port": parts.port, "path": path, "proxies": proxies}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def one_line(text: str) -> str:

@@ -5,7 +5,6 @@ For commands, which have the time; never for a check. What comes back is believe
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
+from exporter.address import is_loopback, served_at
 from exporter.world.patience import within
 from exporter.world.token import Token
 from probes.api import KIB, MIB, Aborted, Json
@@ -80,12 +80,7 @@ class Api:
     """One control plane at one address. `timeout` in seconds bounds a whole request, however slowly it trickles."""
 
     def __init__(self, url: str, access: Access | None = None, timeout: float = 10.0) -> None:
-        try:
-            parts = urlsplit(url)
-            known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            known = False
-        if not known:
+        if served_at(url) is None:
             raise ControlError("that is not the URL of a control plane; write it like http://127.0.0.1:9090")
         self.url = url.rstrip("/")
         self.shown = _shown(self.url)
@@ -110,7 +105,9 @@ class Api:
 
     def _fetch(self, path: str, params: Mapping[str, str]) -> tuple[int, bytes]:
         with requests.Session() as session:
-            session.trust_env = not _is_loopback(self.url)  # no proxy can reach our loopback for us
+            session.trust_env = not is_loopback(
+                urlsplit(self.url).hostname or ""
+            )  # no proxy can reach our loopback for us
             self._identify(session)
             with session.get(self.url + path, params=params, timeout=self._timeout, stream=True) as response:
                 body = bytearray()
@@ -236,14 +233,6 @@ def _shown(url: str) -> str:
     """The URL without the password that it may hold."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _secret(path: str) -> str:
