@@ -401,3 +401,15 @@ def test_one_run_without_benchmark_and_a_table_of_targets(tmp_path: Path) -> Non
     assert code == 0
     assert out.splitlines()[-2].split() == ["SERIES", "MEDIAN", "TARGET", "MET", "VARIATION"]
     assert "at most 1 min  1 of 1 runs  -" in out.splitlines()[-1]
+
+
+def test_runs_without_a_target_are_held_against_each_other(tmp_path: Path) -> None:
+    (tmp_path / "uneven.py").write_text(
+        "import pathlib, sys, time; a = pathlib.Path('a'); time.sleep(1.5 * a.exists()); a.touch()"
+    )
+    check = f"{{name: video_720p, probe: command, params: {{command: [{sys.executable}, uneven.py], directory: {tmp_path}}}}}"
+    code, out, _ = gpu_canary(tmp_path, *PERFORMANCE, "--config.file", written(tmp_path, f"checks: [{check}]"))
+    (line,) = [line.split() for line in out.splitlines() if line.startswith("wall_seconds ") and "none" in line]
+    assert (line[-3:-1], line[-1][-1]) == (["none", "-"], "%")
+    assert "wall_seconds varies by more than 10% from run to run" in out
+    assert code == 1

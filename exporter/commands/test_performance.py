@@ -12,7 +12,7 @@ from exporter.config import Config
 from exporter.console import Console, Mistake
 from exporter.judge import verdicts
 from exporter.machine import Machine
-from exporter.result import Check, Result
+from exporter.result import Check, Result, Target
 from exporter.units import human
 from probes.api import Json
 
@@ -96,7 +96,7 @@ def _held(check: Check, results: Sequence[Result]) -> list[dict[str, Json]]:
     """Each targeted series over all runs: its values, the bounds, and in how many runs they held."""
     seen: dict[tuple[str, str], tuple[list[float], list[bool], str]] = {}
     for result in (result for result in results if result.measured):
-        for verdict in verdicts(result, check.targets):
+        for verdict in verdicts(result, check.targets or _measured(check, result)):
             target = verdict.target
             labels = dict(verdict.measurement.labels) if verdict.measurement else dict(target.labels)
             name = ",".join((target.metric, *(f"{k}={v}" for k, v in labels.items())))
@@ -111,12 +111,18 @@ def _held(check: Check, results: Sequence[Result]) -> list[dict[str, Json]]:
             "target": wanted,
             "metric": metric,
             "values": list(values),
-            "met": sum(met),
+            "met": sum(met) if wanted else None,
             "runs": len(met),
             "variation_ratio": _variation(values),
         }
         for (name, wanted), (values, met, metric) in seen.items()
     ]
+
+
+def _measured(check: Check, result: Result) -> list[Target]:
+    """Without targets, what has a better and a worse is shown all the same: runs that differ say little of each other."""
+    judged = {metric.name for metric in check.probe.metrics if metric.better}
+    return [Target(name) for name in sorted(judged & {m.metric for m in result.measurements})]
 
 
 def _variation(values: Sequence[float]) -> float | None:
@@ -129,4 +135,5 @@ def _row(entry: dict[str, Json]) -> tuple[str, ...]:
     middle = statistics.median(values) if isinstance(values, list) and values else None  # type: ignore[type-var]
     shown = "-" if middle is None else human(str(entry["metric"]), float(str(middle)))
     share = "-" if variation is None else f"{float(str(variation)):.1%}"
-    return str(entry["series"]), shown, str(entry["target"]), f"{entry['met']} of {entry['runs']} runs", share
+    met = f"{entry['met']} of {entry['runs']} runs" if entry["target"] else "-"
+    return str(entry["series"]), shown, str(entry["target"]) or "none", met, share
