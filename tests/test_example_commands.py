@@ -93,7 +93,9 @@ def test_a_command_of_the_examples_runs_and_tells_what_its_check_asks(
     assert told["wall_seconds",] > 0
     assert result.conditions["torch"]
     # There is no card here, so nothing is known of its memory or work, and a target on what is unknown is no pass.
-    of_cards = [t.metric for t in check.targets if t.metric in {"peak_vram_bytes", "gpu_utilization_ratio"}]
+    of_cards = [
+        t.metric for t in check.targets if t.metric in {"peak_vram_bytes", "gpu_utilization_ratio", "gpu_power_watts"}
+    ]
     unknown = [("target-missed", metric) for metric in of_cards]
     assert [(f.rule, f.subject) for f in result.findings] == unknown
 
