@@ -24,21 +24,21 @@ def human(metric: str, value: float) -> str:
         return _scaled(value, 1024, BINARY)
     if metric.endswith(("_seconds", "_seconds_total")):
         return duration(value)
-    if metric.endswith("_ratio"):
-        return f"{value * 100:.3g} %"
+    if metric.endswith("_ratio"):  # a share to 999 %; what is more is a multiple
+        return f"{value * 100:.3g} %" if abs(value) < 9.99 else f"{_plain(value)} times"
     if metric.endswith("_celsius"):
         return f"{value:.3g} °C"
     for suffix, unit in SUFFIXES.items():
         if f"_{metric}".endswith(suffix):
             return _scaled(value, 1000, tuple(f"{prefix}{unit}" for prefix in DECIMAL))
-    return f"{value:.0f}" if value == int(value) else f"{value:.4g}"
+    return f"{value:.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
     """`1.2 ms`, `3.4 s`, `5 min 10 s`, `2 h 5 min`, `3 d 4 h`."""
-    if 0 < seconds < 1e-3:
+    if 0 < seconds < 0.9995e-3:
         return f"{seconds * 1e6:.3g} us"
-    if 0 < seconds < 1:
+    if 0 < seconds < 0.9995:
         return f"{seconds * 1e3:.3g} ms"
     if seconds < 60:
         return f"{seconds:.3g} s"
@@ -54,5 +54,9 @@ def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:
     number, power = float(value), 0
     while abs(number) >= step and power < len(units) - 1:
         number, power = number / step, power + 1
-    digits = f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"
-    return f"{digits} {units[power]}".strip()
+    return f"{_plain(number)} {units[power]}".strip()
+
+
+def _plain(number: float) -> str:
+    """Three significant digits, and never an exponent for what is large."""
+    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"

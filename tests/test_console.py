@@ -115,6 +115,10 @@ def test_progress_is_a_bar_where_somebody_does(wide: None) -> None:
         ("free_bytes", 0, "0 B"),
         ("read_bytes_total", 1536, "1.5 KiB"),
         ("used_ratio", 0.9312, "93.1 %"),
+        ("decay_ratio", -0.227, "-22.7 %"),
+        ("time_ratio", 3, "300 %"),
+        ("time_ratio", 16.34, "16.3 times"),
+        ("time_ratio", 1634, "1634 times"),
         ("temperature_celsius", 71, "71 °C"),
         ("clock_hertz", 2.52e9, "2.52 GHz"),
         ("power_watts", 449.6, "450 W"),
@@ -124,6 +128,7 @@ def test_progress_is_a_bar_where_somebody_does(wide: None) -> None:
         ("tls_not_after_timestamp_seconds", 1_800_000_000, "1800000000"),
         ("errors_total", 1_234_567, "1234567"),
         ("load_count", 0.25, "0.25"),
+        ("figure", 12345.6, "12346"),
     ],
 )
 def test_numbers_are_read_in_the_unit_their_name_ends_in(metric: str, value: float, shown: str) -> None:
@@ -135,6 +140,8 @@ def test_numbers_are_read_in_the_unit_their_name_ends_in(metric: str, value: flo
     [
         (0, "0 s"),
         (0.00004, "40 us"),
+        (0.0009996, "1 ms"),
+        (0.9996, "1 s"),
         (5, "5 s"),
         (59.9, "59.9 s"),
         (90, "1 min 30 s"),
