@@ -58,13 +58,16 @@ def test_the_largest_shape_fits_a_card_of_eight_gigabytes() -> None:
 @pytest.mark.torch
 def test_each_device_is_measured_in_the_format_that_its_models_run_in() -> None:
     formats = inside(
-        "attention",
+        "kit",
         """
-seen = [native(torch, "cpu")]
+kit = Kit(None, "r")
+seen = [kit.native(torch)]
+kit.cuda = torch.cuda
 for cuda, capability in (("12.8", (8, 6)), ("12.8", (7, 5)), (None, (11, 0))):
     torch.version.cuda, torch.cuda.get_device_capability = cuda, lambda capability=capability: capability
-    seen.append(native(torch, "cuda"))
-print(json.dumps(seen))
+    seen.append(kit.native(torch))
+print(json.dumps([[name, str(dtype)] for name, dtype in seen]))
 """,
     )
-    assert formats == ["fp32", "bf16", "fp16", "fp16"]
+    bf16, fp16 = ["bf16", "torch.bfloat16"], ["fp16", "torch.float16"]
+    assert formats == [["fp32", "torch.float32"], bf16, fp16, fp16]

@@ -58,18 +58,3 @@ def test_the_largest_layer_fits_a_card_of_eight_gigabytes() -> None:
     for least, shrunk in classes:
         needed = max(2 * (before + after) * (side // shrunk) ** 2 for before, after, side in layers)
         assert needed < max(least, 4 * 2**30) / 8
-
-
-@pytest.mark.torch
-def test_each_device_is_measured_in_the_format_that_its_models_run_in() -> None:
-    formats = inside(
-        "convolution",
-        """
-seen = [native(torch, "cpu")]
-for cuda, capability in (("12.8", (8, 6)), ("12.8", (7, 5)), (None, (11, 0))):
-    torch.version.cuda, torch.cuda.get_device_capability = cuda, lambda capability=capability: capability
-    seen.append(native(torch, "cuda"))
-print(json.dumps(seen))
-""",
-    )
-    assert formats == ["fp32", "bf16", "fp16", "fp16"]

@@ -12,8 +12,7 @@ SECONDS = 8.0
 
 def bench(kit, params):
     torch, device = kit.torch(params.get("device", "auto"))
-    dtype = native(torch, device)
-    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+    dtype, kind = kit.native(torch)
     shapes = params.get("shapes") or list(SHAPES)
     budget = kit.budget(params, SECONDS) / len(shapes)
     share = params.get("share_of_tokens") or kit.fitting(SHARE_OF_TOKENS, CPU_SHARE)
@@ -32,13 +31,6 @@ def bench(kit, params):
             device=device,
         )
     kit.progress(len(shapes), len(shapes))
-
-
-def native(torch, device):
-    """The number format that such models run in here: bf16 from Ampere on, fp16 on other cards, fp32 on the CPU."""
-    if device == "cpu":
-        return "fp32"
-    return "bf16" if torch.version.cuda is not None and torch.cuda.get_device_capability() >= (8, 0) else "fp16"
 
 
 def attend(torch, query, key, value, causal):

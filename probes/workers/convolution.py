@@ -17,8 +17,7 @@ SECONDS = 8.0
 
 def bench(kit, params):
     torch, device = kit.torch(params.get("device", "auto"))
-    dtype = native(torch, device)
-    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+    dtype, kind = kit.native(torch)
     shrunk = kit.fitting(SHRUNK, CPU_SHRUNK)
     budget = kit.budget(params, SECONDS) / len(LAYERS)
     for done, (layer, (before, after, full)) in enumerate(LAYERS.items()):
@@ -30,13 +29,6 @@ def bench(kit, params):
         median = kit.seconds(lambda: convolve(torch, picture, weight), budget)  # noqa: B023 (called at once)
         kit.fact("flops_per_second", operations(before, after, side) / median, layer=layer, dtype=dtype, device=device)
     kit.progress(len(LAYERS), len(LAYERS))
-
-
-def native(torch, device):
-    """The number format that such models run in here: bf16 from Ampere on, fp16 on other cards, fp32 on the CPU."""
-    if device == "cpu":
-        return "fp32"
-    return "bf16" if torch.version.cuda is not None and torch.cuda.get_device_capability() >= (8, 0) else "fp16"
 
 
 def convolve(torch, picture, weight):

@@ -15,9 +15,7 @@ LEVELS = ((384, 384, True), (192, 384, True), (192, 192, False), (96, 96, None))
 
 def bench(kit, params):
     torch, device = kit.torch(params.get("device", "auto"))
-    kind = torch.float32 if device == "cpu" else torch.bfloat16
-    if device == "cuda" and torch.cuda.get_device_capability() < (8, 0):
-        kind = torch.float16
+    _, kind = kit.native(torch)
     sizes = params.get("sizes") or kit.fitting(DEFAULTS, CPU_DEFAULTS)
     budget = kit.budget(params, SECONDS) / (2 * len(sizes))
     shrunk, frames = (CPU_SHRUNK, 3) if device == "cpu" else (1, LATENT_FRAMES)

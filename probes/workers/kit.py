@@ -79,6 +79,13 @@ class Kit:
         """The seconds to spend measuring: those asked for, or the benchmark's own on this device."""
         return params.get("seconds") or (cpu if self.cuda is None else cuda)
 
+    def native(self, torch):
+        """(name, dtype) of the numbers that models run in here: bf16 from Ampere on, fp16 on other cards, fp32 on the CPU."""
+        if self.cuda is None:
+            return "fp32", torch.float32
+        bf16 = torch.version.cuda is not None and self.cuda.get_device_capability() >= (8, 0)
+        return ("bf16", torch.bfloat16) if bf16 else ("fp16", torch.float16)
+
     def seconds(self, work, budget, warm_up=WARM_UP):
         """The median time of one call of `work`, from as many calls as fit into `budget` seconds after the warm-up."""
         if self.cuda is not None:

@@ -15,9 +15,7 @@ DECODED = 64  # tokens after the prompt, again and again: the cache has room for
 
 def bench(kit, params):
     torch, device = kit.torch(params.get("device", "auto"))
-    kind = torch.float32 if device == "cpu" else torch.bfloat16
-    if device == "cuda" and torch.cuda.get_device_capability() < (8, 0):
-        kind = torch.float16
+    _, kind = kit.native(torch)
     shape = kit.fitting(MODELS, TOY)
     prompt = params.get("prompt_tokens") or kit.fitting(PROMPTS, CPU_PROMPT)
     budget = kit.budget(params, SECONDS)
