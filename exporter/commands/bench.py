@@ -12,7 +12,7 @@ from pathlib import Path
 from exporter import findings, flags, registry, selection, storage
 from exporter.commands.run import one, recording
 from exporter.config import Config
-from exporter.console import Console, Mistake
+from exporter.console import Console, Mistake, Row
 from exporter.history import recall
 from exporter.machine import Machine
 from exporter.registry import Registry
@@ -23,6 +23,7 @@ from probes.api import HOUSE_RULES, Json
 
 FAMILY = "benchmarks"
 HEADS = ("CHECK", "SERIES", "VALUE", "EXPECTED", "RATIO", "BASELINE", "VERDICT", "CAUSE")
+MAY_BE_ABSENT = ("EXPECTED", "RATIO", "BASELINE", "SPREAD", "CAUSE")  # where every row would show a dash
 NONE = "-"
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 
@@ -148,7 +149,7 @@ def _told(
     else:
         extra = (*(["SPREAD"] * (args.repeat > 1)), *(["BEFORE", "CHANGE"] * bool(before)))
         rows = [row for check, runs, made in pairs for row in _rows(check, runs, made, extra)]
-        console.table((*HEADS[:6], *extra, *HEADS[6:]), rows)
+        console.table(*_narrow((*HEADS[:6], *extra, *HEADS[6:]), rows))
         _explain(pairs, console)
         for score in lost:
             change = f"{score.change:+.1%}" if score.change is not None else _human(score, score.value)
@@ -183,6 +184,12 @@ def _rows(check: Check, runs: Sequence[Result], made: Sequence[Score], extra: Se
             )
         )
     return shown
+
+
+def _narrow(heads: Sequence[str], rows: Sequence[Row]) -> tuple[Row, list[Row]]:
+    """The table without the columns that nobody has anything to say in, so that it fits a terminal."""
+    kept = [at for at, head in enumerate(heads) if head not in MAY_BE_ABSENT or any(row[at] != NONE for row in rows)]
+    return [heads[at] for at in kept], [[row[at] for at in kept] for row in rows]
 
 
 def _human(score: Score, value: float | None) -> str:
