@@ -596,6 +596,7 @@ def asking(server, **how) -> Manners:
         (b'{"queue_running": [[1, "abc"]]}', {"json_path": "queue_running"}, 'says queue_running = [[1, "abc"]]'),
         (b'{"queue_running": []}', {"json_path": "queue_running"}, ""),
         (b'{"slots": [{"busy": false}, {"busy": true}]}', {"json_path": "slots.1.busy"}, "says slots.1.busy = true"),
+        (b'{"slots": [{}, {"busy": true}]}', {"json_path": "slots[1].busy"}, "says slots[1].busy = true"),
         (b'{"slots": []}', {"json_path": "slots.1.busy"}, "its answer has no slots.1.busy"),
         (b"<html>", {"json_path": "queue_running"}, "its answer has no queue_running"),
         (b"status: rendering 7", {"regex": "rendering [0-9]+"}, "answers 'rendering 7'"),

@@ -29,8 +29,8 @@ def _zone(value: str) -> str:
 
 
 def _path(value: str) -> str:
-    if not re.fullmatch(r"[^.\s]+(\.[^.\s]+)*", value):
-        raise ValueError(f"{value!r} is no path into JSON; write it like queue_running or status.jobs.0")
+    if not re.fullmatch(r"([^.\[\]\s]+|\[[0-9]+\])(\.[^.\[\]\s]+|\[[0-9]+\])*", value):
+        raise ValueError(f"{value!r} is no path into JSON; write it like queue_running or status.jobs[0]")
     return value
 
 
@@ -43,7 +43,7 @@ class BusyQuestion(Entry):
     url: Annotated[str, AfterValidator(checked_url)] = Field(description="Asked by GET before a benchmark, and during.")
     json_path: Annotated[str, AfterValidator(_path)] | None = Field(
         default=None,
-        description="Keys and indexes joined by dots. Busy unless it leads to [], {}, 0, false, null or an empty text.",
+        description="Like `queue_running` or `jobs[0].busy`. Busy unless it leads to [], {}, 0, false, null or an empty text.",
     )
     regex: PatientRegex | None = Field(default=None, description="Busy when the answer's body holds it.")
 

@@ -42,7 +42,7 @@ def busy(url: str, json_path: str | None, regex: str | None, token: Token) -> st
 
 
 def _at(value: Json, path: str) -> Json:
-    for step in path.split("."):
+    for step in re.findall(r"[^.\[\]]+", path):  # an index is `[0]`, as in checks, or a step of its own
         if isinstance(value, list):
             value = value[int(step)]
         elif isinstance(value, dict):
