@@ -94,7 +94,6 @@ class Summary:
     troubles: tuple[Trouble, ...]
     blind: tuple[Card, ...]
     deferred: tuple[Card, ...]
-    inapplicable: tuple[Card, ...]
     running: tuple[Card, ...]
 
 
@@ -132,14 +131,11 @@ def card(
 
 
 def summary(cards: Sequence[Card], alerts: bool = False) -> Summary:
-    """What is wrong now, what could not be looked at, what was put off, what does not apply. `alerts`: some fire."""
+    """What is wrong now, what could not be looked at, what was put off. `alerts`: some fire."""
     troubles = sorted(
         (t for c in cards for t in c.troubles), key=lambda t: (t.ours, t.severity != "critical", -t.since)
     )
-    skipped = {
-        name: tuple(c for c in cards if c.skip_class == name) for name in ("blind", "deferred", "not_applicable")
-    }
-    blind = skipped["blind"]
+    blind, deferred = (tuple(c for c in cards if c.skip_class == name) for name in ("blind", "deferred"))
     counts = Counter(_state(c) for c in cards)
     headline, tone = _headline(cards, troubles, len(blind))
     if tone == "ok" and alerts:  # of other hosts, or of what Prometheus alone can see
@@ -150,8 +146,7 @@ def summary(cards: Sequence[Card], alerts: bool = False) -> Summary:
         tuple((state, counts[state]) for state in STATES if counts[state]),
         tuple(troubles),
         blind,
-        skipped["deferred"],
-        skipped["not_applicable"],
+        deferred,
         tuple(c for c in cards if c.running and c.running.ratio is not None),
     )
 

@@ -29,7 +29,6 @@ class Policy:
 
 RESTART = "restart the program that used the card"
 RESET = "reset the card"
-REBOOT = "reboot"
 SUPPORT = "reset the card; when it comes again, ask for a replacement"
 READ = "look it up in NVIDIA's XID catalog"
 NOTHING = "nothing, unless others come with it"
