@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from probes.api import Energy, Finding, Json, Lane, Measurement, Params, Probe, Severity
 
@@ -76,6 +76,9 @@ class Quantile:
     quantile: float
     runs: int
     value: float
+
+
+Part = TypeVar("Part", Comparison, Quantile, Expectation, Energy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +177,10 @@ class Result:
         )
         known["findings"] = tuple(Finding(*finding) for finding in data["findings"])
         known["skip"] = tuple(data["skip"]) if data.get("skip") else None
-        known["comparisons"] = tuple(Comparison(**_labelled(c)) for c in data.get("comparisons", ()))
-        known["quantiles"] = tuple(Quantile(**_labelled(q)) for q in data.get("quantiles", ()))
-        known["expectations"] = tuple(Expectation(**_labelled(e)) for e in data.get("expectations", ()))
-        known["energy"] = tuple(Energy(**e) for e in data.get("energy", ()))
+        known["comparisons"] = tuple(_made(Comparison, c) for c in data.get("comparisons", ()))
+        known["quantiles"] = tuple(_made(Quantile, q) for q in data.get("quantiles", ()))
+        known["expectations"] = tuple(_made(Expectation, e) for e in data.get("expectations", ()))
+        known["energy"] = tuple(_made(Energy, e) for e in data.get("energy", ()))
         return cls(**known)
 
 
@@ -229,8 +232,12 @@ class Latest:
         )
 
 
-def _labelled(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {**data, "labels": tuple((k, v) for k, v in data["labels"])}
+def _made(kind: type[Part], data: Mapping[str, Any]) -> Part:
+    """That part of a record, without fields that this version does not know."""
+    known = {name: data[name] for name in kind.__dataclass_fields__ if name in data}
+    if "labels" in known:
+        known["labels"] = tuple((k, v) for k, v in known["labels"])
+    return kind(**known)
 
 
 def _follow(result: Result, before: Latest | None) -> Latest:

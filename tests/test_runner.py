@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from exporter.history import History
 from exporter.metrics import CheckSeries
-from exporter.result import Latest, Result
+from exporter.result import Comparison, Expectation, Latest, Quantile, Result
 from exporter.runner import EVIDENCE_LIMIT, REMEMBER_LIMIT, run
 from exporter.world.token import Token
 from probes.api import (
@@ -14,6 +17,7 @@ from probes.api import (
     Blind,
     Conditions,
     Deferred,
+    Energy,
     Evidence,
     Finding,
     Identity,
@@ -202,6 +206,18 @@ def test_results_and_latest_survive_a_round_trip_through_plain_data():
     assert Latest.from_dict(latest.to_dict()) == latest
     newer = {**first.to_dict(), "field_of_the_future": 1}
     assert Result.from_dict(newer) == first
+    labels = (("path", "/"),)
+    whole = replace(
+        first,
+        comparisons=(Comparison("speed", labels, "ok", 20),),
+        quantiles=(Quantile("speed", labels, 0.95, 20, 1.0),),
+        expectations=(Expectation("speed", labels, 2.0, 0.5),),
+        energy=(Energy(0, "GPU-1", 3.0),),
+    )
+    data = json.loads(json.dumps(whole.to_dict()))
+    for part in ("comparisons", "quantiles", "expectations", "energy"):
+        data[part][0]["field_of_the_future"] = 1
+    assert Result.from_dict(data) == whole
 
 
 def test_a_deferred_run_leaves_the_measured_one_and_a_blind_one_removes_it():
