@@ -309,7 +309,7 @@ def test_a_benchmark_that_was_put_off_keeps_its_values_and_says_how_old_they_are
     text = site.ask("/").text
     assert "5 GB/s" in text
     assert "the values are from" in text
-    assert "the GPU is at work" in text
+    assert "waits for an idle GPU" in text
 
 
 def test_a_long_run_shows_how_far_it_is(canary, site):

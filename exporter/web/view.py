@@ -28,7 +28,7 @@ REASONS = {
     "not_configured": "not configured",
     "no_generator": "no generator configured",
     "unsupported": "the device does not support it",
-    "gpu_busy": "the GPU is at work",
+    "gpu_busy": "waits for an idle GPU",
     "quiet_hours": "quiet hours",
     "lock_file": "the lock file is there",
     "service_busy": "a service says that it works",
