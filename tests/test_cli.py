@@ -292,6 +292,18 @@ def test_every_probe_explains_itself(capsys: pytest.CaptureFixture[str], probe: 
         assert here(capsys, "config", "check", written(tmp_path, told["config"]))[0] == 0
 
 
+@pytest.mark.parametrize(("rule", "whose"), [("sustained-unsteady", "the probe sustained"), ("regressed", "any check")])
+def test_explain_tells_a_rule_that_a_finding_named(capsys: pytest.CaptureFixture[str], rule: str, whose: str) -> None:
+    code, out, _ = here(capsys, "explain", rule)
+    assert code == 0
+    assert out.startswith(f"warning {rule}: ")
+    assert "\n  1. " in out
+    assert whose in out.splitlines()[-1]
+
+    code, out, _ = here(capsys, "explain", rule, "--json")
+    assert (code, json.loads(out)[0]["name"]) == (0, rule)
+
+
 def test_list_is_a_table_and_ends_quietly_when_nobody_reads_on(tmp_path: Path) -> None:
     child = command(tmp_path, "list")
     assert child.stdout

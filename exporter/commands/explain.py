@@ -13,14 +13,14 @@ from exporter.config.validation import nearest
 from exporter.console import Console, Mistake
 from exporter.registry import Registry
 from exporter.units import human
-from probes.api import Metric, Probe
+from probes.api import HOUSE_RULES, Metric, Probe, Rule
 
 
 def main(args: argparse.Namespace, console: Console) -> int:
     probes = registry.load()
     probe = probes.probes.get(args.probe)
     if probe is None:
-        raise Mistake(f"there is no probe {args.probe!r}{nearest(args.probe, probes.probes)}; see `gpu-canary list`")
+        return _rule(args.probe, probes, console)
     if args.json:
         console.json(as_data(probe, probes))
         return 0
@@ -33,6 +33,23 @@ def main(args: argparse.Namespace, console: Console) -> int:
     _examples(probe, console)
     console.line("\nhow to configure it", style="bold")
     console.line(snippet(probe).rstrip(), indent=2)
+    return 0
+
+
+def _rule(name: str, probes: Registry, console: Console) -> int:
+    """The rule of that name, which is what a finding shows first; Mistake where there is none."""
+    declared = [(rule, probe.name) for probe in probes.probes.values() for rule in probe.rules]
+    found = [(rule, whose) for rule, whose in (*declared, *((rule, "") for rule in HOUSE_RULES)) if rule.name == name]
+    if not found:
+        hint = nearest(name, [*probes.probes, *(rule.name for rule, _ in declared)])
+        raise Mistake(f"there is no probe {name!r}{hint}; see `gpu-canary list`")
+    if console.as_json:
+        console.json([{**_rule_data(rule), "probe": whose or None} for rule, whose in found])
+        return 0
+    for rule, whose in found:
+        console.line(f"{rule.severity} {rule.name}: {rule.summary}", style=rule.severity)
+        console.line(rule.remedy, indent=2)
+        console.line(f"a rule of the probe {whose}" if whose else "a rule that may be told of any check")
     return 0
 
 
@@ -51,12 +68,14 @@ def as_data(probe: Probe[Any], probes: Registry) -> Mapping[str, object]:
             {"name": _series(probe, m), "kind": m.kind, "labels": m.labels, "better": m.better, "help": m.help}
             for m in probe.metrics
         ],
-        "rules": [
-            {"name": r.name, "severity": r.severity, "summary": r.summary, "remedy": r.remedy} for r in probe.rules
-        ],
+        "rules": [_rule_data(rule) for rule in probe.rules],
         "examples": [{"title": e.title, "params": e.params, "skip": e.skip} for e in probe.examples],
         "config": snippet(probe),
     }
+
+
+def _rule_data(rule: Rule) -> dict[str, str]:
+    return {"name": rule.name, "severity": rule.severity, "summary": rule.summary, "remedy": rule.remedy}
 
 
 def snippet(probe: Probe[Any]) -> str:
