@@ -19,7 +19,9 @@ VERDICTS = {
     "too_few_runs": ("too few runs", NONE),
     "ok": ("ok", GOOD),
 }
-NUMBERS = {0.0: ("ok", GOOD), 1.0: ("improved", GOOD), 2.0: ("new conditions", "blue"), 3.0: ("regressed", BAD)}
+# the worst is the greatest, so that tables have it first
+RANKS = {"too_few_runs": -1, "ok": 0, "improved": 1, "new_conditions": 2, "regressed": 3}
+NUMBERS = {float(rank): VERDICTS[name] for name, rank in RANKS.items()}
 SPREADS = 3 * 1.4826  # of the MAD, and at least two per cent: exporter/detectors.py
 SMALLEST = 0.02
 ONE_SERIES = "{{instance}} {{check}} {{metric}} {{of}}"
@@ -49,7 +51,6 @@ def band(probe: str, metric: str, mine: str, legend: str) -> list[Query]:
 
 def verdicts(mine: str) -> Panel:
     """Every judged series, and what it is judged by."""
-    state = chosen("gpucanary_verdict_info", mine)
     median, mad, runs, deviation = (
         chosen(f"gpucanary_baseline_{name}", mine) for name in ("median", "mad", "runs", "deviation_ratio")
     )
@@ -57,9 +58,12 @@ def verdicts(mine: str) -> Panel:
         "Verdict against its own past",
         "Is each benchmark what it was? Deviation: how far the newest run is from the median of its comparable runs. "
         "Spread: MAD over median. n/a: there are too few runs yet, 18 are needed. The check's page names causes.",
-        [Query(told(state)), *(Query(expr) for expr in (deviation, median, f"{mad} / ({median} > 0)", runs))],
         [
-            Column("verdict", "Verdict", mapping=words(VERDICTS)),
+            Query(told(f"({ranked(mine, *RANKS)})")),
+            *(Query(expr) for expr in (deviation, median, f"{mad} / ({median} > 0)", runs)),
+        ],
+        [
+            Column("Value #A", "Verdict", mapping=words(NUMBERS)),
             Column("instance", "Instance", links=(MACHINE,)),
             Column("check", "Check", links=(ALONE,)),
             Column("metric", "Metric"),
@@ -71,21 +75,29 @@ def verdicts(mine: str) -> Panel:
         ],
         height=9,
         empty="No benchmark has measured anything.",
+        first="Verdict",
     )
+
+
+def ranked(mine: str, *names: str) -> str:
+    """Each series' verdict as a number, of those verdicts."""
+    state = {name: chosen("gpucanary_verdict_info", mine, f'verdict="{name}"') for name in names}
+    return " or ".join(f"max without (verdict) ({RANKS[name]} * {state[name]})" for name in names)
 
 
 def history(mine: str) -> list[Panel]:
     """The same over time."""
-    state = {name: chosen("gpucanary_verdict_info", mine, f'verdict="{name}"') for name in VERDICTS}
-    numbers = {"ok": 0, "improved": 1, "new_conditions": 2, "regressed": 3}
-    coded = " or ".join(f"max without (verdict) ({number} * {state[name]})" for name, number in sorted(numbers.items()))
+    coded = ranked(mine, "ok", "improved", "new_conditions", "regressed")
+    ever = chosen("gpucanary_verdict_info", mine, 'verdict=~"improved|new_conditions|regressed"')
+    only = f"max without (verdict) (max_over_time({ever}[$__range] @ end()))"
+    nothing = f'0 * label_replace(group({chosen("gpucanary_verdict_info", mine)}), "check", "none changed", "", "")'
     alone = (from_series("This benchmark alone", "benchmarks", "instance", "check"),)
     deviation = chosen("gpucanary_baseline_deviation_ratio", mine)
     return [
         states(
             "Verdict over time",
-            "When did a benchmark regress, improve or meet new conditions? No data: too few runs, or none.",
-            (Query(told(f"({coded})"), ONE_SERIES),),
+            "When did a benchmark regress, improve or meet new conditions? Only those that did in this time range.",
+            (Query(told(f"(({coded}) and {only} or on () {nothing})"), ONE_SERIES),),
             NUMBERS,
             width=12,
             links=alone,

@@ -14,10 +14,12 @@ import pytest
 from dashboards.__main__ import FOLDER, STEMS, boards
 from dashboards.board import Board, Row
 from dashboards.panels import GOOD, Panel, Query, series, stat, states, steps
+from dashboards.preview.values import written
 from dashboards.queries import filled, label_values, panels, targets
 from dashboards.rest import completed, declared
 from dashboards.sdk import JSONEncoder, model, register_default_plugins
 from dashboards.tables import Column, table
+from dashboards.verdicts import RANKS, VERDICTS, verdicts
 from exporter.live import live_series
 from exporter.schedule import Running
 from probes import BUILTIN
@@ -140,6 +142,17 @@ def test_panels_look_back_as_far_as_the_shipped_prometheus_keeps() -> None:
     kept = re.search(r"retention\.time=\$\{\w+:-(\d+)d\}", compose)
     assert kept
     assert int(kept[1]) == RETENTION_DAYS
+
+
+def test_what_regressed_is_the_first_row_of_the_verdicts() -> None:
+    assert max(RANKS, key=RANKS.__getitem__) == "regressed"
+    assert set(RANKS) == set(VERDICTS)
+    shown: Any = verdicts('check=~".+"').builder.build()
+    assert [(one.display_name, one.desc) for one in shown.options.sort_by] == [("Verdict", True)]
+
+
+def test_the_preview_writes_numbers_without_a_unit_like_grafana() -> None:
+    assert [written(2.62e13, unit) for unit in ("short", "sishort")] == ["26.2 T", "26.2 T"]
 
 
 def test_the_series_of_runs_in_progress_are_those_of_the_exporter() -> None:

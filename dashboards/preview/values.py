@@ -42,7 +42,7 @@ def written(value: float, unit: str) -> str:
         return _scaled(value, base, names) + ("/s" if unit.endswith("ps") else "")
     if unit in ("hertz", "flops"):
         return _scaled(value, 1000.0, _DECIMAL, "Hz" if unit == "hertz" else "FLOP/s")
-    if unit == "short":
+    if unit in ("short", "sishort"):
         return _scaled(value, 1000.0, _DECIMAL)
     return f"{value:.4g}{_SUFFIX.get(unit, '' if unit in ('none', 'bool', '') else ' ' + unit)}"
 
