@@ -4,7 +4,7 @@ import gc
 import importlib
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # what the CPU gets is too small for more
+os.environ.update(OMP_NUM_THREADS="1", KINETO_LOG_LEVEL="99")  # too small on the CPU for more; a profiler that is quiet
 
 # Unoptimised (`none`): fp32, all weights on the card, two pictures at once, attention in two products with all its weights
 # between them, a picture decoded in one piece. Blocks as wide as SDXL's widest, a token for 2 x 2 latent pixels, a decoder of
