@@ -79,9 +79,7 @@ def parser(environ: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
     benchmark_commands(lambda name, does: command(name, does, flags.source, flags.storage, flags.output))
     listed = command("list", "list the probes there are, or the configured checks", flags.source, flags.output)
     listed.add_argument("--checks", action="store_true", help="the configured checks instead of the probes")
-    explain = command(
-        "explain", "tell all about one probe: params, metrics, rules, remedies; or one rule", flags.output
-    )
+    explain = command("explain", "tell all about a probe (params, metrics, rules, remedies) or a rule", flags.output)
     explain.add_argument("probe", metavar="PROBE", help="a probe, or a rule that a finding named")
     status = command("status", "ask the running exporter what is wrong now", flags.source, flags.storage, flags.output)
     status.add_argument("--url", help="where the exporter answers, when it is not found by itself")

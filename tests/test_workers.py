@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import json
 import os
@@ -109,6 +110,7 @@ def test_a_good_worker_yields_its_rows_in_order_between_start_and_end(launcher: 
     assert [row.kind for row in rows] == ["start", "progress", "fact", "data", "progress", "end"]
     assert rows[0].data["python"] == ".".join(map(str, sys.version_info[:3]))
     assert len(str(rows[0].data["revision"])) == 12
+    assert rows[0].data["kit"] == hashlib.sha256((WORKERS / "kit.py").read_bytes()).hexdigest()[:12]
     assert (rows[2].metric, rows[2].value, rows[2].labels["dtype"]) == ("flops_per_second", 3.5e12, "fp32")
     assert data_of(rows)["params"] == {"size": 4}
     assert 2**20 < int(str(rows[-1].data["peak_rss_bytes"])) < 2**28

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -87,3 +89,35 @@ def test_on_a_healthy_host_only_the_watchdog_calls(start: Start) -> None:
     assert stack.arrived("GpuCanaryWatchdog")["receiver"] == "watchdog"
     time.sleep(5)
     assert {payload["receiver"] for _, payload in stack.pages.payloads} == {"watchdog"}
+
+
+PROGRAM = """
+  - probe: command
+    name: generation
+    every: 1s
+    timeout: 900ms
+    params: {{device: cpu, command: [sh, -c, "sleep $(cat {pace})"]}}
+"""
+
+
+def test_a_program_that_became_slow_is_a_ticket_that_says_by_how_much_until_it_is_as_it_was(
+    start: Start, tmp_path: Path
+) -> None:
+    pace = tmp_path / "pace"
+    pace.write_text("0.15")
+    stack = start(more=PROGRAM.format(pace=pace))
+    full = 'gpucanary_verdict_info{check="generation", metric="wall_seconds", verdict="ok"} == 1'
+    until(lambda: stack.prometheus.query(full), "a baseline is full", 60)
+    assert "GpuCanaryRegression" not in stack.prometheus.firing()
+    pace.write_text("0.5")
+    ticket = stack.arrived("GpuCanaryRegression")
+    assert (ticket["receiver"], ticket["labels"]["severity"], ticket["labels"]["check"]) == (
+        "ticket",
+        "warning",
+        "generation",
+    )
+    said = ticket["annotations"]
+    assert re.search(r"wall_seconds.* is [1-4]\d\d(\.\d+)?% off its median", said["description"]), said["description"]
+    assert "`gpu-canary" in said["remedy"]
+    pace.write_text("0.15")
+    until(lambda: "GpuCanaryRegression" not in stack.prometheus.firing(), "it is as it was", 90)
