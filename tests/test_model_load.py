@@ -88,34 +88,14 @@ class Kit:
     def budget(self, params, cuda, cpu=2.0): return 0.0
     def progress(self, *_): pass
     def data(self, **_): pass
+    def dropped(self, file): return "dropped"
     def fact(self, metric, value, cache, device): self.facts[cache] = value
-names["dropped"] = lambda file: "dropped"
 folder = tempfile.mkdtemp()
 bench(Kit(), {"path": folder, "size": 320, "keep_free": 0})
 print(json.dumps([Kit.facts, os.listdir(folder)]))
 """,
     )
     assert said == [{"cold": 5 * 64 / 1.0, "warm": 5 * 64 / 1.0}, []]
-
-
-@pytest.mark.torch
-def test_where_the_cache_keeps_the_file_no_load_is_called_cold() -> None:
-    said: Any = inside(
-        "model_load",
-        SMALL
-        + """
-write(file, 1, 0)
-def answers(of):
-    def preadv(*_):
-        if isinstance(of, OSError):
-            raise of
-        return of
-    os.preadv = preadv
-    return dropped(file)
-print(json.dumps([answers(1), answers(BlockingIOError()), answers(OSError())]))
-""",
-    )
-    assert said == ["kept", "dropped", "asked"]
 
 
 def test_nothing_is_written_where_there_is_too_little_room(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import os
 import tempfile
 
 ALIGNED = 4096  # bytes: what O_DIRECT wants of offsets, sizes and memory on any usual disk; mmap gives such memory
-LOOKED_AT = 8  # places of the file at which we look whether the page cache still has it
 DIRECT = getattr(os, "O_DIRECT", 0)
 
 
@@ -27,7 +26,7 @@ def bench(kit, params):
         written, seconds = write(kit, file, buffer, size, params["seconds"] / 2, params["keep_free"])
         kit.fact("write_bytes_per_second", written / seconds, cache="direct" if direct else "flushed")
         kit.progress(1, 2)
-        cache = "direct" if direct else dropped(file, written)
+        cache = "direct" if direct else kit.dropped(file)
         kit.fact("read_bytes_per_second", written / read(kit, file, buffer, written), cache=cache)
         kit.progress(2, 2)
         kit.data(written=written)
@@ -88,24 +87,3 @@ def whole(call, file, buffer, at):
             raise OSError(errno.EIO, "the file ended early")
         done += moved
     return done
-
-
-def dropped(file, size):
-    """`dropped` when the page cache let go of the file, `kept` when it did not, `asked` where nobody can tell."""
-    if not hasattr(os, "posix_fadvise"):
-        return "kept"
-    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-    if not hasattr(os, "RWF_NOWAIT"):
-        return "asked"
-    seen = {cached(file, size * at // LOOKED_AT) for at in range(LOOKED_AT)}
-    return "kept" if True in seen else "asked" if None in seen else "dropped"
-
-
-def cached(file, at):
-    """Is that place in the page cache? None: this file system does not tell."""
-    try:
-        return os.preadv(file, [bytearray(1)], at, os.RWF_NOWAIT) > 0
-    except BlockingIOError:  # it would have to ask the disk
-        return False
-    except OSError:
-        return None

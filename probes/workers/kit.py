@@ -25,6 +25,7 @@ WARM_UP = 0.5  # seconds: a card needs some hundred milliseconds under load to r
 MINIMUM_CALLS = 5
 EVENTS_AHEAD = 10  # calls queued between two synchronisations, so that the card never waits for Python
 LONG_CALL = 0.05  # seconds; next to a call as long as this, what Python takes is nothing, and ten of them are too many
+LOOKED_AT = 8  # places of a file at which we look whether the page cache still has it
 L2_FLUSH_BYTES = 256 * 1024 * 1024  # twice the largest L2 there is: B200, 126 MB (developer.nvidia.com/blackwell)
 with open(__file__, "rb") as itself:  # how all workers are measured: when that changes, figures may
     DIGEST = hashlib.sha256(itself.read()).hexdigest()[:12]
@@ -87,6 +88,18 @@ class Kit:
             return "fp32", torch.float32
         bf16 = torch.version.cuda is not None and self.cuda.get_device_capability() >= (8, 0)
         return ("bf16", torch.bfloat16) if bf16 else ("fp16", torch.float16)
+
+    @staticmethod
+    def dropped(file):
+        """`dropped` when the page cache let go of the file, `kept` when it did not, `asked` where nobody can tell."""
+        if not hasattr(os, "posix_fadvise"):
+            return "kept"
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        if not hasattr(os, "RWF_NOWAIT"):
+            return "asked"
+        size = os.fstat(file).st_size
+        seen = {_cached(file, size * at // LOOKED_AT) for at in range(LOOKED_AT)}
+        return "kept" if True in seen else "asked" if None in seen else "dropped"
 
     def seconds(self, work, budget, warm_up=WARM_UP):
         """The median time of one call of `work`, from as many calls as fit into `budget` seconds after the warm-up."""
@@ -156,6 +169,16 @@ class Kit:
 
 def _ahead(taken):
     return 1 if taken[-1] > LONG_CALL else EVENTS_AHEAD
+
+
+def _cached(file, at):
+    """Is that place in the page cache? None: this file system does not tell."""
+    try:
+        return os.preadv(file, [bytearray(1)], at, os.RWF_NOWAIT) > 0
+    except BlockingIOError:  # it would have to ask the disk
+        return False
+    except OSError:
+        return None
 
 
 def _most(events):

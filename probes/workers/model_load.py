@@ -14,7 +14,6 @@ import tempfile
 
 TENSOR, BYTES = (4096, 4096), 4096 * 4096 * 2  # a projection of a large model in bf16: 32 MiB
 LEAST = 3  # warm loads
-LOOKED_AT = 8  # places of the file at which we look whether the page cache still has it
 
 
 def bench(kit, params):
@@ -31,7 +30,7 @@ def bench(kit, params):
         kit.progress(1, 3)
         place = [torch.empty(TENSOR, dtype=torch.bfloat16, device=device) for _ in range(number)]
         del place  # the allocator keeps it: what is timed is the way of the bytes, not the driver's search for room
-        state = dropped(file)
+        state = kit.dropped(file)
         cold = timed(kit, torch, file, device)
         if state != "kept":
             names = {"dropped": "cold", "asked": "asked"}
@@ -101,25 +100,3 @@ def load(torch, file, device):
             flat = torch.frombuffer(mapped, dtype=torch.bfloat16, count=(end - begin) // 2, offset=8 + size + begin)
             tensors[name] = flat.reshape(entry["shape"]).to(device, copy=True)
     return tensors
-
-
-def dropped(file):
-    """`dropped` when the page cache let go of the file, `kept` when it did not, `asked` where nobody can tell."""
-    if not hasattr(os, "posix_fadvise"):
-        return "kept"
-    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-    if not hasattr(os, "RWF_NOWAIT"):
-        return "asked"
-    size = os.fstat(file).st_size
-    seen = {cached(file, size * at // LOOKED_AT) for at in range(LOOKED_AT)}
-    return "kept" if True in seen else "asked" if None in seen else "dropped"
-
-
-def cached(file, at):
-    """Is that place in the page cache? None: this file system does not tell."""
-    try:
-        return os.preadv(file, [bytearray(1)], at, os.RWF_NOWAIT) > 0
-    except BlockingIOError:  # it would have to ask the disk
-        return False
-    except OSError:
-        return None
