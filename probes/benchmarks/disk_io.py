@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 
 from pydantic import Field
@@ -10,23 +9,22 @@ from pydantic import Field
 from probes.api import (
     GIB,
     MIB,
-    Blind,
     Bytes,
     Duration,
     Evidence,
     Fact,
+    Finding,
     Json,
     Metric,
     Needs,
-    NotApplicable,
     Params,
     Probe,
     Rule,
-    SubjectFailed,
     World,
     facts_of,
     recorded,
 )
+from probes.benchmarks.model_directory import room, written
 
 
 class DiskIoParams(Params):
@@ -66,23 +64,14 @@ RULES = (ABSENT, NO_ROOM)
 
 
 def run(params: DiskIoParams, world: World) -> Iterator[Fact]:
-    if not params.path:
-        raise NotApplicable("not_configured", "set `path:` to the directory of the models")
-    path = os.path.expanduser(params.path)
-    disk = world.disk(path)
-    if disk is None:
-        yield ABSENT("no such directory", subject=params.path)
+    there = room(params, world, ABSENT, NO_ROOM)
+    if isinstance(there, Finding):
+        yield there
         return
-    needed = int(params.times_free * params.size)
-    if disk.free < needed:
-        yield NO_ROOM(f"{disk.free / GIB:.1f} GiB free, {needed / GIB:.1f} GiB needed", subject=params.path)
-        return
+    path, needed = there
 
     def told(data: Mapping[str, Json]) -> Iterator[Fact]:
-        if "refused" in data:
-            raise Blind("permission", f"we may not write there: {data['refused']}")
-        if "full" in data:
-            raise SubjectFailed(NO_ROOM(str(data["full"]), subject=params.path))
+        written(data, params, NO_ROOM)
         yield Evidence("written", f"{float(str(data['written'])) / MIB:.0f} MiB")
 
     sent = params.model_dump(mode="json") | {"path": path, "keep_free": needed - 2 * params.size}

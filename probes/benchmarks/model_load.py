@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 
 from pydantic import Field
@@ -11,21 +10,20 @@ from probes.api import (
     GIB,
     MIB,
     BenchmarkParams,
-    Blind,
     Bytes,
     Evidence,
     Fact,
+    Finding,
     Json,
     Metric,
     Needs,
-    NotApplicable,
     Probe,
     Rule,
-    SubjectFailed,
     World,
     benchmark,
     recorded,
 )
+from probes.benchmarks.model_directory import room, written
 
 
 class ModelLoadParams(BenchmarkParams):
@@ -59,23 +57,14 @@ NO_ROOM = Rule(
 
 
 def run(params: ModelLoadParams, world: World) -> Iterator[Fact]:
-    if not params.path:
-        raise NotApplicable("not_configured", "set `path:` to the directory of the models")
-    path = os.path.expanduser(params.path)
-    disk = world.disk(path)
-    if disk is None:
-        yield ABSENT("no such directory", subject=params.path)
+    there = room(params, world, ABSENT, NO_ROOM)
+    if isinstance(there, Finding):
+        yield there
         return
-    needed = int(params.times_free * params.size)
-    if disk.free < needed:
-        yield NO_ROOM(f"{disk.free / GIB:.1f} GiB free, {needed / GIB:.1f} GiB needed", subject=params.path)
-        return
+    path, needed = there
 
     def told(data: Mapping[str, Json]) -> Iterator[Fact]:
-        if "refused" in data:
-            raise Blind("permission", f"we may not write there: {data['refused']}")
-        if "full" in data:
-            raise SubjectFailed(NO_ROOM(str(data["full"]), subject=params.path))
+        written(data, params, NO_ROOM)
         yield Evidence("loaded", str(data.get("loaded")))
 
     sent = params.model_copy(update={"path": path, "keep_free": params.keep_free or needed // 2})
